@@ -71,8 +71,7 @@ class Box:
             for a, lo, hi in zip(self.start, other.start, other.stop, strict=True)
         )
         stop = tuple(
-            max(min(b, hi), a)
-            for b, hi, a in zip(self.stop, other.stop, start, strict=True)
+            max(min(b, hi), a) for b, hi, a in zip(self.stop, other.stop, start, strict=True)
         )
         return Box(start, stop)
 

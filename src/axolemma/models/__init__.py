@@ -1,0 +1,88 @@
+"""Networks: sections (N, C, Y, X) in, membrane logits (N, 1, Y, X) out, any size.
+
+Every network takes flat keyword arguments, holds no configuration object, and has an attribute
+`stride`: images whose sides are multiples of it need no padding.
+"""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from axolemma.errors import SettingsError, nearest
+from axolemma.models.resunet import ResUNet
+from axolemma.models.unet import UNet
+
+__all__ = [
+    "DEFAULT",
+    "MODELS",
+    "ResUNet",
+    "UNet",
+    "build",
+    "check_name",
+    "gflop_per_megapixel",
+    "parameters",
+]
+
+#: Every network by the name it has on the command line and in model files.
+MODELS: dict[str, type[nn.Module]] = {"resunet": ResUNet, "unet": UNet}
+
+#: The network that is trained where none is named.
+DEFAULT = "resunet"
+
+
+def build(name: str, **arguments: Any) -> nn.Module:
+    """Build a network with fresh weights.
+
+    Parameters
+    ----------
+    name
+        A key of `MODELS`.
+    **arguments
+        The network's own keyword arguments, positive numbers.
+
+    Returns
+    -------
+    nn.Module
+        The network, in training mode.
+
+    Raises
+    ------
+    SettingsError
+        If the name or an argument is unknown or an argument is out of range.
+    """
+    check_name(name)
+    known = inspect.signature(MODELS[name]).parameters
+    for key, value in arguments.items():
+        if key not in known:
+            raise SettingsError(f"model '{name}' has no argument '{key}'{nearest(key, known)}")
+        if isinstance(known[key].default, int) and (not isinstance(value, int) or value < 1):
+            raise SettingsError(f"model '{name}': {key} is a whole number from 1, not {value!r}")
+    return MODELS[name](**arguments)
+
+
+def check_name(name: str) -> None:
+    """Raise `SettingsError` with the nearest known name where there is no such network."""
+    if name not in MODELS:
+        raise SettingsError(f"unknown model '{name}'{nearest(name, MODELS)}")
+
+
+def parameters(network: nn.Module) -> int:
+    """Count the trainable numbers of a network."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def gflop_per_megapixel(name: str, **arguments: Any) -> float:
+    """Count the arithmetic of one prediction, in 10⁹ operations per 2²⁰ pixels.
+
+    Multiplications and additions count apart. The network is laid out on torch's meta device, so
+    nothing is computed.
+    """
+    with torch.device("meta"):
+        network = build(name, **arguments).eval()
+        section = torch.empty(1, arguments.get("in_channels", 1), 1024, 1024)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(section)
+    return float(counter.get_total_flops()) / 1e9

@@ -1,0 +1,465 @@
+"""The command line: parsing and wiring only.
+
+What computes is imported inside the commands, so that ``--help`` does not wait for it.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from axolemma._version import __version__
+from axolemma.errors import AxolemmaError, SettingsError
+
+if TYPE_CHECKING:
+    from axolemma.evaluation import Evaluation
+    from axolemma.training import Progress
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="From electron-microscopy sections to membranes, cells and a score you can trust.",
+    epilog="Every command has --help with an example. --debug shows the traceback of an error.",
+)
+
+out = Console()
+err = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Config = Annotated[
+    Path | None, typer.Option(help="YAML file of settings by the same names; flags win.")
+]
+Slices = Annotated[str | None, typer.Option(help="Sections, first and last: 0-24.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
+Precision = Annotated[
+    str | None, typer.Option(help="auto, fp32 or bf16; auto takes bf16 where it is native.")
+]
+TruthIs = Annotated[
+    str | None,
+    typer.Option(help="What the truth shows bright: interior or membrane; or labels of cells."),
+]
+
+
+def main() -> None:
+    """Run the command line; errors end in one sentence and an exit code."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    try:
+        code = app([a for a in arguments if a != "--debug"], standalone_mode=False)
+    except KeyboardInterrupt:
+        err.print("axolemma: stopped; a training goes on when its command is repeated")
+        code = 130
+    except Exception as error:
+        if debug:
+            raise
+        code = _explain(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: Exception) -> int:
+    """Print an exception as one sentence and return its exit code."""
+    if isinstance(error, AxolemmaError):
+        _plain(f"axolemma: {error}")
+        return error.exit_code
+    if hasattr(error, "format_message"):  # the parser's own: a missing or misspelt option
+        _plain(f"axolemma: {error.format_message()} (see --help)")
+        return 2
+    _plain(f"axolemma: {type(error).__name__}: {error} (--debug shows where)")
+    return 1
+
+
+def _plain(text: str) -> None:
+    """Print a sentence to stderr as it is: paths in it may look like markup."""
+    err.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(__version__, highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder.")] = Path("demo"),
+    budget: Annotated[str, typer.Option(help="Training time: 90s, 2m.")] = "2m",
+    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Do the main job on synthetic tissue: train, segment unseen sections, score them.
+
+    Example: `axolemma demo -o demo`
+    """
+    from axolemma.demo import TRAINING, UNSEEN, run_demo
+    from axolemma.evaluation import Evaluation
+    from axolemma.settings import TrainSettings, check
+
+    settings = check(TrainSettings, {"data": "phantom", "budget": budget, "seed": seed})
+    with _training_bar() as report:
+        found = run_demo(output, settings, report=report, say=_plain)
+    numbers = tuple(range(TRAINING, TRAINING + UNSEEN))
+    scores = type(found.scores)(found.scores.thresholds, numbers, found.scores.values)
+    _show_scores(Evaluation(scores, found.threshold, ()), as_json)
+    _plain(f"look at {output / 'segmented' / 'preview.png'}")
+
+
+@app.command()
+def train(
+    data: Annotated[
+        str | None, typer.Option(help="isbi2012, phantom, or a folder of images and truths.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Network, see `axolemma models`.")] = None,
+    width: Annotated[int | None, typer.Option(help="Channels of its finest level.")] = None,
+    depth: Annotated[int | None, typer.Option(help="Number of its levels.")] = None,
+    context: Annotated[
+        int | None, typer.Option(help="Neighbouring sections to look at on either side.")
+    ] = None,
+    slices: Slices = None,
+    validate: Annotated[
+        str | None, typer.Option(help="Sections among them held out to choose the threshold.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="Training time: 90s, 10m, 2h.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps instead of time.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights and augmentation.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Crops per step.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Side of a crop in pixels.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Of AdamW.")] = None,
+    dice: Annotated[float | None, typer.Option(help="Weight of the Dice loss.")] = None,
+    averaging: Annotated[float | None, typer.Option(help="Decay of the weight average.")] = None,
+    truth_is: TruthIs = None,
+    device: Device = None,
+    precision: Precision = None,
+    config: Config = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder of the run.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Learn membranes from annotated sections. A run that was interrupted goes on.
+
+    Example: `axolemma train --data isbi2012 --slices 0-24 --budget 10m -o runs/a`
+    """
+    values = _given(locals(), config)
+
+    from axolemma.settings import TrainSettings, check
+
+    settings = check(TrainSettings, values)
+
+    from axolemma import datasets, models
+    from axolemma.training import fit, split
+
+    models.check_name(settings.model)
+    pairs = datasets.load(settings.data, truth_is=settings.truth_is)
+    for note in pairs.notes:
+        _plain(f"note: {note}")
+    used, held_out = split(settings, len(pairs))
+    name = f"{Path(settings.data).name}-{settings.model}-{settings.seed}"
+    run = output or Path("runs") / name
+    _plain(
+        f"{settings.model} on {pairs.name}: sections {used.start}-{used.stop - 1}, "
+        f"of which {held_out.start}-{held_out.stop - 1} are held out to validate"
+    )
+    with _training_bar() as report:
+        trained = fit(pairs, settings, run, report=report)
+    if as_json:
+        _print_json(trained.info.model_dump(mode="json"))
+        return
+    for average, found in trained.info.training["validation"].items():
+        out.print(
+            f"validation, averaged over {average}: V_rand {found['v_rand']:.4f}, "
+            f"V_info {found['v_info']:.4f} at threshold {found['threshold']:.1f}",
+            highlight=False,
+        )
+    out.print(f"model: {run / 'model.safetensors'}", highlight=False)
+
+
+@app.command()
+def segment(
+    source: Annotated[
+        str, typer.Argument(metavar="INPUT", help="TIFF, PNG, JPEG or a folder of sections.")
+    ],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder to make.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model file or folder of a run.")] = None,
+    slices: Slices = None,
+    voxel_size: Annotated[
+        str | None, typer.Option(help="Z,Y,X in nm, where the file does not say: 50,4,4.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Interior is where 1 - membrane exceeds it.")
+    ] = None,
+    average: Annotated[
+        str | None, typer.Option(help="Average over none, flips or dihedral poses.")
+    ] = None,
+    objects: Annotated[str | None, typer.Option(help="none or cells.")] = None,
+    bits: Annotated[int | None, typer.Option(help="Of the membrane map's file: 32 or 8.")] = None,
+    tile: Annotated[int | None, typer.Option(help="Largest side of a tile in pixels.")] = None,
+    device: Device = None,
+    precision: Precision = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Segment sections: membrane map, cells, a preview picture and a record of the run.
+
+    Example: `axolemma segment stack.tif --model runs/a -o segmented`
+    """
+    values = _given(locals(), config)
+    if isinstance(values.get("voxel_size"), str):
+        values["voxel_size"] = values["voxel_size"].split(",")
+
+    from axolemma.settings import SegmentSettings, check
+
+    settings = check(SegmentSettings, values)
+
+    from axolemma import datasets
+    from axolemma.segmentation import segment_stack
+
+    stack = datasets.load_images(source)
+    for note in stack.notes:
+        _plain(f"note: {note}")
+    folder = output or Path(f"{Path(source).stem}-segmented")
+    with _pixel_bar("segmenting") as advance:
+        _, record = segment_stack(stack, settings, folder, advance=advance)
+    for note in record["input"]["notes"][len(stack.notes) :]:
+        _plain(f"note: {note}")
+    if as_json:
+        _print_json(record)
+        return
+    first, last = record["input"]["sections"]
+    cells = "" if record["cells"] is None else f", {record['cells']} cells"
+    out.print(
+        f"sections {first}-{last}{cells}, threshold {record['threshold']:.2g}, "
+        f"{record['precision']} on {record['device']}, {record['seconds']:.1f} s",
+        highlight=False,
+    )
+    out.print(f"results: {folder}", highlight=False)
+
+
+@app.command()
+def evaluate(
+    proposal: Annotated[Path, typer.Argument(help="Membrane map, or folder of a segmentation.")],
+    truth: Annotated[str, typer.Argument(help="Truth stack, or isbi2012 or phantom.")],
+    slices: Slices = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Chosen elsewhere; the proposal's own by default.")
+    ] = None,
+    proposal_is: Annotated[
+        str, typer.Option(help="What is high in the proposal: membrane or interior.")
+    ] = "auto",
+    truth_is: TruthIs = None,
+    as_json: Json = False,
+) -> None:
+    """Score a membrane map by the official ISBI 2012 definitions, per section and for the stack.
+
+    Example: `axolemma evaluate segmented train-labels.tif --slices 25-29`
+    """
+    from typing import cast, get_args
+
+    from axolemma import datasets, images
+    from axolemma.evaluation import ProposalIs, evaluate_stacks, read_proposal
+
+    for name, value, known in (
+        ("proposal-is", proposal_is, get_args(ProposalIs)),
+        ("truth-is", truth_is or "auto", get_args(images.TruthIs)),
+    ):
+        if value not in known:
+            raise SettingsError(f"--{name} is one of {', '.join(known)}, not '{value}'")
+    proposed = read_proposal(proposal)
+    if truth in datasets.NAMES and not Path(truth).exists():
+        pairs = datasets.load(truth)
+        drawn, notes = pairs.truth, pairs.notes
+    else:
+        read = images.read_truth(truth, truth_is=cast("images.TruthIs", truth_is or "auto"))
+        drawn, notes = read.array, read.notes
+    found = evaluate_stacks(
+        proposed,
+        drawn,
+        slices=slices,
+        threshold=threshold,
+        proposal_is=cast("ProposalIs", proposal_is),
+    )
+    for note in (*notes, *found.notes):
+        _plain(f"note: {note}")
+    _show_scores(found, as_json)
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the networks: parameters and arithmetic.
+
+    Example: `axolemma models`
+    """
+    from axolemma import models as rooms
+
+    rows: list[dict[str, Any]] = []
+    for name in rooms.MODELS:
+        network = rooms.build(name)
+        summary = (type(network).__doc__ or "").splitlines()[0]
+        rows.append(
+            {
+                "name": name,
+                "parameters": rooms.parameters(network),
+                "gflop_per_megapixel": round(rooms.gflop_per_megapixel(name), 1),
+                "summary": summary,
+            }
+        )
+    if as_json:
+        _print_json(rows)
+        return
+    table = Table("name", "parameters", "GFLOP/Mpx", "", box=None)
+    for row in rows:
+        flop = f"{row['gflop_per_megapixel']:,.0f}"
+        table.add_row(row["name"], f"{row['parameters']:,}", flop, row["summary"])
+    out.print(table)
+
+
+@app.command()
+def info(
+    model: Annotated[str, typer.Argument(help="Model file, folder of a run, or bundled name.")],
+    as_json: Json = False,
+) -> None:
+    """Show what a model file says about itself.
+
+    Example: `axolemma info runs/a`
+    """
+    from axolemma.modelfile import load_model
+    from axolemma.models import parameters
+
+    loaded = load_model(model)
+    values = {"file": loaded.source, "parameters": parameters(loaded.network)}
+    values |= loaded.info.model_dump(mode="json")
+    if as_json:
+        _print_json(values)
+        return
+    table = Table(show_header=False, box=None)
+    for key, value in _flat(values):
+        table.add_row(key, str(value))
+    out.print(table, highlight=False)
+
+
+def _given(values: dict[str, Any], config: Path | None) -> dict[str, Any]:
+    """Merge the flags that were given over a YAML file's settings."""
+    from axolemma.settings import read_yaml
+
+    wiring = ("config", "output", "as_json", "source")
+    flags = {k: v for k, v in values.items() if k not in wiring and v is not None}
+    return flags if config is None else read_yaml(config) | flags
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2))  # noqa: T201 - rich would wrap long lines
+
+
+def _show_scores(found: "Evaluation", as_json: bool) -> None:
+    """Print scores as a table, one row per section and the stack last."""
+    if as_json:
+        _print_json(found.as_dict())
+        return
+    scores, cut = found.scores, found.threshold
+    chosen = scores.best_threshold() if cut is None else cut
+    where = "chosen elsewhere" if cut is not None else "the best on these very sections"
+    table = Table(title=f"interior where 1 - membrane > {chosen:.2g}, {where}", box=None)
+    titles = ("V_rand", "split", "merge", "V_info", "split", "merge", "V_rand*", "V_info*")
+    table.add_column("section")
+    for title in titles:
+        table.add_column(title, justify="right")
+
+    def cells(rows: list[list[float]]) -> list[str]:
+        return [f"{v:.4f}" for v in (*rows[0], *rows[1], rows[2][0], rows[3][0])]
+
+    names = ("v_rand", "v_info", "v_rand_unthinned", "v_info_unthinned")
+    per_name = [scores.sections_at(chosen, name).tolist() for name in names]
+    for number, rows in zip(scores.sections, zip(*per_name, strict=True), strict=True):
+        table.add_row(str(number), *cells(list(rows)))
+    means = [scores.sections_at(chosen, name).mean(axis=0).tolist() for name in names]
+    table.add_row("mean", *cells(means), style="bold")
+    out.print(table)
+    out.print("* without border thinning", highlight=False)
+    if cut is not None:
+        best = scores.best_threshold("v_rand"), scores.best_threshold("v_info")
+        out.print(
+            f"best over all thresholds, as the challenge reports it: V_rand "
+            f"{scores.best('v_rand').score:.4f} at {best[0]:.1f}, V_info "
+            f"{scores.best('v_info').score:.4f} at {best[1]:.1f}",
+            highlight=False,
+        )
+
+
+@contextmanager
+def _training_bar() -> "Iterator[Callable[[Progress], None]]":
+    """Show the progress of a training: a bar on a terminal, a line now and then elsewhere."""
+    if not err.is_terminal:
+        last = [0.0, -1.0]
+
+        def line(progress: "Progress") -> None:
+            now = time.monotonic()
+            if progress.done < 1 and (now - last[0] < 10 or progress.done - last[1] < 0.02):
+                return
+            last[:] = now, progress.done
+            _plain(f"{progress.done:4.0%}  {_sentence(progress)}")
+
+        yield line
+        return
+
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"))
+    with Bar(*columns, console=err) as bar:
+        task = bar.add_task("starting", total=1.0)
+
+        def step(progress: "Progress") -> None:
+            bar.update(task, completed=progress.done, description=_sentence(progress))
+
+        yield step
+
+
+def _sentence(progress: "Progress") -> str:
+    validated = "" if progress.v_rand is None else f"  V_rand {progress.v_rand:.4f}"
+    left = time.strftime("%H:%M:%S", time.gmtime(progress.seconds_left))
+    return f"step {progress.step}  loss {progress.loss:.4f}{validated}  {left} left"
+
+
+@contextmanager
+def _pixel_bar(what: str) -> "Iterator[Callable[[int], None]]":
+    """Show how many megapixels are done; nothing where there is no terminal."""
+    if not err.is_terminal:
+        yield lambda _: None
+        return
+
+    from rich.progress import Progress as Bar
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description} {task.completed:.1f} megapixels"),
+        TimeElapsedColumn(),
+    )
+    with Bar(*columns, console=err) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda pixels: bar.update(task, advance=pixels / 2**20)

@@ -1,0 +1,94 @@
+"""Annotated sections: the one value every dataset hands over, and its splits."""
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axolemma.errors import InputError
+
+__all__ = ["Pairs", "folds"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """Sections and what an expert drew on each.
+
+    Parameters
+    ----------
+    name
+        What reports call the data.
+    images
+        ZYX, dtype as in the file.
+    truth
+        ZYX of the same shape, uint8, 1 = membrane.
+    voxel_size
+        ZYX in nm, None where unknown.
+    terms
+        On what terms the data may be used; empty where unknown. A model file repeats it.
+    notes
+        One sentence for every conversion that reading made.
+
+    Raises
+    ------
+    InputError
+        If images and truth are not ZYX of one shape.
+    """
+
+    name: str
+    images: NDArray[Any]
+    truth: NDArray[np.uint8]
+    voxel_size: tuple[float, float, float] | None = None
+    terms: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 3 or self.images.shape != self.truth.shape:
+            raise InputError(
+                f"{self.name}: images and truth must be ZYX of one shape, got"
+                f" {self.images.shape} and {self.truth.shape}"
+            )
+
+    def __len__(self) -> int:
+        """Return the number of sections."""
+        return len(self.images)
+
+    def slices(self, which: range) -> "Pairs":
+        """Return the block of sections `which`; a view, nothing is copied.
+
+        Raises
+        ------
+        InputError
+            If `which` is empty, not contiguous, or leaves the stack.
+        """
+        if which.step != 1 or not 0 <= which.start < which.stop <= len(self):
+            raise InputError(
+                f"{self.name}: sections {which.start}-{which.stop - 1} are no contiguous part of"
+                f" the {len(self)} that there are"
+            )
+        block = slice(which.start, which.stop)
+        return replace(self, images=self.images[block], truth=self.truth[block])
+
+
+def folds(count: int, k: int) -> list[range]:
+    """Return `k` contiguous blocks that cover `count` sections once, in order.
+
+    Neighbouring sections look alike, so a fold drawn at random would test on near copies of what
+    it was trained on. Sizes differ by at most one, the larger blocks first.
+
+    Raises
+    ------
+    InputError
+        If `k` is below 2 or above `count`.
+
+    Examples
+    --------
+    >>> folds(7, 3)
+    [range(0, 3), range(3, 5), range(5, 7)]
+    """
+    if not 2 <= k <= count:
+        raise InputError(f"{count} sections cannot be cut into {k} folds; give 2 to {count}")
+    starts = [i * (count // k) + min(i, count % k) for i in range(k + 1)]
+    return [range(a, b) for a, b in pairwise(starts)]

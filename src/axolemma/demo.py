@@ -1,0 +1,61 @@
+"""The main job from beginning to end on synthetic tissue, with nothing to download."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from axolemma.datasets import phantom_pairs
+from axolemma.images import Stack
+from axolemma.metrics import Scores, evaluate
+from axolemma.segmentation import segment_stack
+from axolemma.settings import SegmentSettings, TrainSettings
+from axolemma.training import Progress, fit
+
+__all__ = ["Demo", "run_demo"]
+
+#: Sections of the demo's stack: the first ones train, the last ones were never seen.
+TRAINING, UNSEEN = 10, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What the demo found: the scores on unseen sections and the threshold they are read at."""
+
+    scores: Scores
+    threshold: float
+    folder: Path
+
+
+def run_demo(
+    out: Path,
+    settings: TrainSettings,
+    *,
+    report: Callable[[Progress], None] = lambda _: None,
+    advance: Callable[[int], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Demo:
+    """Train on synthetic sections, segment unseen ones and score the result.
+
+    Parameters
+    ----------
+    out
+        Folder for the run (``run``) and the segmentation (``segmented``) with its preview.
+    settings
+        Of the training; its `data` is the phantom.
+    report
+        Progress of the training.
+    advance
+        Called with the number of section pixels that were segmented.
+    say
+        Called with a line at the start of each part.
+    """
+    say("growing synthetic tissue")
+    data = phantom_pairs((TRAINING + UNSEEN, 512, 512))
+    say(f"training {settings.model} on {TRAINING} sections")
+    fit(data.slices(range(TRAINING)), settings, out / "run", report=report)
+    say(f"segmenting {UNSEEN} sections that it has not seen")
+    unseen = data.slices(range(TRAINING, TRAINING + UNSEEN))
+    stack = Stack(unseen.images, (0, 255), unseen.voxel_size, "phantom")
+    chosen = SegmentSettings(model=str(out / "run"))
+    result, _ = segment_stack(stack, chosen, out / "segmented", advance=advance)
+    return Demo(evaluate(result.membrane, unseen.truth), result.threshold, out)

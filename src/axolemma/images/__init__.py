@@ -1,0 +1,36 @@
+"""Stacks at the border: files become ZYX arrays here, once, and arrays become files.
+
+========================  ====================================================================
+`read`                    any TIFF, PNG, JPEG or folder of sections, as it is
+`read_image`              the same, and checked: finite, no constant section
+`read_truth`              the same, and turned into 1 = membrane
+`write_tiff`              a stack that Fiji opens and `read` gives back bit for bit
+`write_png`               one picture
+`parse_slices`            ``"0-24"`` as a range of sections
+========================  ====================================================================
+
+Nothing is guessed in silence. What cannot be used is refused in one sentence that starts with the
+path; what had to be converted is said in `Stack.notes`, which the caller prints or logs.
+"""
+
+from axolemma.images.read import read, read_image, section_files
+from axolemma.images.stack import Stack, check_finite, check_image, check_pair, parse_slices
+from axolemma.images.truth import TruthIs, read_truth, to_membrane
+from axolemma.images.write import replacing, write_png, write_tiff
+
+__all__ = [
+    "Stack",
+    "TruthIs",
+    "check_finite",
+    "check_image",
+    "check_pair",
+    "parse_slices",
+    "read",
+    "read_image",
+    "read_truth",
+    "replacing",
+    "section_files",
+    "to_membrane",
+    "write_png",
+    "write_tiff",
+]

@@ -1,0 +1,203 @@
+"""Read a file or a folder of sections; every format's ways end here."""
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axolemma.errors import ImageError
+from axolemma.images.grey import opaque_grey
+from axolemma.images.stack import Stack, check_image, check_sections, span
+from axolemma.images.tiff import read_tiff
+
+__all__ = ["read", "read_image", "section_files"]
+
+TIFF = {".tif", ".tiff", ".btf", ".tf8"}
+PICTURE = {".png", ".jpg", ".jpeg"}
+
+
+def read(path: str | Path, *, sections: Sequence[int] | None = None) -> Stack:
+    """Read a TIFF stack, a PNG or JPEG picture, or a folder of single sections.
+
+    Parameters
+    ----------
+    path
+        A file, or a folder whose visible TIFF, PNG and JPEG files are the sections in natural
+        order (section2 before section10).
+    sections
+        Read only these, counted from 0; all where None.
+
+    Returns
+    -------
+    Stack
+        ZYX, values as in the file. Constant sections, NaN and infinity pass: see `read_image`.
+
+    Raises
+    ------
+    ImageError
+        If the path is missing, unreadable, cut short, of another format, holds colour or more
+        than three axes. The message starts with the path.
+    InputError
+        If `sections` leaves the stack.
+    """
+    path = Path(path)
+    with _access(path):
+        folder = path.stat() and path.is_dir()
+    stack = _read_folder(path, sections) if folder else _read_file(path, sections)
+    array = np.ascontiguousarray(stack.array, dtype=stack.array.dtype.newbyteorder("="))
+    return replace(stack, array=array, range=span(array))
+
+
+def read_image(path: str | Path, *, sections: Sequence[int] | None = None) -> Stack:
+    """Read like `read` and refuse what no microscope makes: NaN, infinity, a constant section."""
+    return check_image(read(path, sections=sections))
+
+
+def section_files(folder: Path) -> list[Path]:
+    """Return the visible image files of `folder` in natural order."""
+    with _access(folder):
+        files = [p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file()]
+    return sorted((p for p in files if p.suffix.lower() in TIFF | PICTURE), key=_natural)
+
+
+def _read_file(path: Path, sections: Sequence[int] | None) -> Stack:
+    suffix = path.suffix.lower()
+    if suffix not in TIFF | PICTURE:
+        known = ", ".join(sorted(TIFF | PICTURE))
+        raise ImageError(
+            f"{path}: '{path.suffix}' files are not read; give one of {known}, or a folder of them"
+        )
+    with _access(path), path.open("rb") as file:
+        head = file.read(16)
+    if not head:
+        raise ImageError(f"{path}: the file is empty (0 bytes); copy it again")
+    if (found := _format(head)) != (expected := "TIFF" if suffix in TIFF else _named(suffix)):
+        raise ImageError(
+            f"{path}: the name says {expected} but the content is {found}; give it its right"
+            f" name, or save it again as {expected}"
+        )
+    with _access(path):
+        if suffix in TIFF:
+            return read_tiff(path, sections)
+        return _read_picture(path, sections)
+
+
+def _read_picture(path: Path, sections: Sequence[int] | None) -> Stack:
+    check_sections(sections if sections is not None else [0], 1, str(path))
+    pixels, notes = _decode_png(path) if path.suffix.lower() == ".png" else (_decode_jpeg(path), ())
+    grey, said = opaque_grey(pixels[..., None] if pixels.ndim == 2 else pixels, str(path))
+    array = grey[None] if sections is None else np.stack([grey] * len(sections))
+    return Stack(array, (0, 0), None, str(path), notes + said)
+
+
+def _decode_png(path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:
+    # Pillow would cut 16-bit colour down to 8 bits without a word.
+    import imagecodecs
+
+    data = path.read_bytes()
+    bits, kind = data[24], data[25]
+    pixels: NDArray[Any] = imagecodecs.png_decode(data)
+    if kind == 0 and bits < 8:
+        return pixels, (f"{bits}-bit pixels were stretched to 8 bits, 0 to 255",)
+    return pixels, ("palette indices were read as the shades they show",) if kind == 3 else ()
+
+
+def _decode_jpeg(path: Path) -> NDArray[Any]:
+    # Unlike the codec alone, Pillow notices a picture that is cut short; its limit on the number
+    # of pixels, too low for electron microscopy, is only in Image.open.
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    with JpegImageFile(path) as picture:
+        return np.asarray(picture)
+
+
+def _read_folder(folder: Path, sections: Sequence[int] | None) -> Stack:
+    files = section_files(folder)
+    if not files:
+        known = ", ".join(sorted(TIFF | PICTURE))
+        raise ImageError(f"{folder}: the folder holds no image; sections are files in {known}")
+    if sections is not None:
+        check_sections(sections, len(files), str(folder))
+        files = [files[i] for i in sections]
+    stacks = [_read_file(file, None) for file in files]
+    first = stacks[0]
+    for stack in stacks:
+        if len(stack.array) != 1:
+            raise ImageError(
+                f"{stack.source}: this file holds {len(stack.array)} sections, and a folder is read"
+                " as one section a file; give the file itself, or split it"
+            )
+        if (stack.array.shape, stack.array.dtype) != (first.array.shape, first.array.dtype):
+            raise ImageError(
+                f"{stack.source}: this section is {_form(stack)} but {first.source} is"
+                f" {_form(first)}; the sections of a stack need one size and type"
+            )
+    notes = dict.fromkeys(note for stack in stacks for note in stack.notes)
+    same = all(s.voxel_size == first.voxel_size for s in stacks)
+    return Stack(
+        np.concatenate([s.array for s in stacks]),
+        (0, 0),
+        first.voxel_size if same else None,
+        str(folder),
+        (*notes,) if same else (*notes, "the sections disagree on the voxel size, none was taken"),
+        first.holds if all(s.holds == first.holds for s in stacks) else None,
+    )
+
+
+def _form(stack: Stack) -> str:
+    rows, columns = stack.array.shape[1:]
+    return f"{rows} x {columns} {stack.array.dtype}"
+
+
+def _natural(path: Path) -> tuple[list[str | int], str]:
+    parts = re.split(r"(\d+)", path.name.casefold())
+    return [int(p) if i % 2 else p for i, p in enumerate(parts)], path.name
+
+
+def _named(suffix: str) -> str:
+    return "PNG" if suffix == ".png" else "JPEG"
+
+
+def _format(head: bytes) -> str:
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "TIFF"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    printable = all(byte >= 32 or byte in b"\t\r\n" for byte in head)
+    return "text" if printable else "neither TIFF, PNG nor JPEG"
+
+
+@contextmanager
+def _access(path: Path) -> Iterator[None]:
+    """Turn whatever a foreign parser or the file system raises into one sentence."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ImageError(f"{path}: does not exist{_neighbour(path)}") from error
+    except PermissionError as error:
+        raise ImageError(f"{path}: may not be read; ask for permission to read it") from error
+    except MemoryError as error:
+        raise ImageError(f"{path}: does not fit into memory; read fewer sections") from error
+    except Exception as error:  # the parsers promise no exception type for a broken file
+        raise ImageError(
+            f"{path}: cannot be read, the file is cut short or damaged ({error or 'no details'});"
+            " copy it again"
+        ) from error
+
+
+def _neighbour(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"; neither does the folder {path.parent}"
+    names = [p.name for p in path.parent.iterdir()]
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    return f"; did you mean '{path.with_name(close[0])}'?" if close else ""

@@ -1,0 +1,150 @@
+"""The value that reading returns, and the checks on it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axolemma.errors import ImageError, InputError
+
+__all__ = ["Stack", "check_finite", "check_image", "check_pair", "parse_slices", "span"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """Sections as they lie in a file, and what the file says about them.
+
+    Parameters
+    ----------
+    array
+        Pixels, ZYX, always three axes, the dtype of the file in native byte order.
+    range
+        Lowest and highest value that a pixel may have: the span of the dtype for 8 and 16-bit
+        integers; the finite span of the data for floats and wider integers.
+    voxel_size
+        ZYX in nm where the file gives all three, else None.
+    source
+        The path, for messages.
+    notes
+        One sentence for every conversion that reading made.
+    holds
+        What the file says it holds, ``"membrane map"`` or ``"cells"`` for instance; None where it
+        does not say.
+    info
+        The JSON object that our own files carry, empty for others.
+    """
+
+    array: NDArray[Any]
+    range: tuple[float, float]
+    voxel_size: tuple[float, float, float] | None
+    source: str
+    notes: tuple[str, ...] = ()
+    holds: str | None = None
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+def span(array: NDArray[Any]) -> tuple[float, float]:
+    """Return the lowest and highest value that a pixel of `array` may have; see `Stack.range`."""
+    if array.dtype.kind in "ui" and array.dtype.itemsize <= 2:
+        limits = np.iinfo(array.dtype)
+        return float(limits.min), float(limits.max)
+    finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+
+
+def check_finite(stack: Stack) -> Stack:
+    """Return `stack`, or raise `ImageError` where it holds NaN or infinity."""
+    if stack.array.dtype.kind != "f":
+        return stack
+    bad = ~np.isfinite(stack.array)
+    count = int(bad.sum())
+    if count:
+        first = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
+        raise ImageError(
+            f"{stack.source}: {_counted(count, 'pixel')} NaN or infinite, the first at ZYX {first};"
+            " replace them by ordinary values"
+        )
+    return stack
+
+
+def check_image(stack: Stack) -> Stack:
+    """Return `stack`, or raise `ImageError` where it cannot be an image.
+
+    Raises
+    ------
+    ImageError
+        For NaN or infinity, and for a section whose pixels are all equal.
+    """
+    check_finite(stack)
+    constant = np.flatnonzero(stack.array.min(axis=(1, 2)) == stack.array.max(axis=(1, 2)))
+    if constant.size:
+        first = int(constant[0])
+        more = f" (and {constant.size - 1} more)" if constant.size > 1 else ""
+        raise ImageError(
+            f"{stack.source}: section {first}{more} of {len(stack.array)} is constant, every pixel"
+            f" is {stack.array[first, 0, 0]}; leave it out or replace it"
+        )
+    return stack
+
+
+def check_pair(image: Stack, truth: Stack) -> None:
+    """Raise `ImageError` unless an image and its truth have one shape."""
+    if image.array.shape != truth.array.shape:
+        raise ImageError(
+            f"{truth.source}: the truth has the shape {truth.array.shape} but its image"
+            f" {image.source} has {image.array.shape} (sections, rows, columns);"
+            " an expert's drawing must cover its image pixel for pixel"
+        )
+
+
+def parse_slices(text: str, count: int) -> range:
+    """Return the sections that ``"a-b"`` (both included) or ``"a"`` names.
+
+    Parameters
+    ----------
+    text
+        What was typed; sections count from 0.
+    count
+        How many sections there are.
+
+    Raises
+    ------
+    InputError
+        If the text is malformed, names several blocks, or leaves the stack.
+
+    Examples
+    --------
+    >>> parse_slices("0-24", 30)
+    range(0, 25)
+    """
+    have = f"there are {count} sections, 0-{count - 1}"
+    if "," in text:
+        raise InputError(f"slices '{text}': splits are contiguous, give one block a-b; {have}")
+    match = re.fullmatch(r"\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*)?", text)
+    if match is None:
+        raise InputError(f"slices '{text}': expected a-b or a, for example 0-24; {have}")
+    first, last = int(match[1]), int(match[2] or match[1])
+    if first > last:
+        raise InputError(f"slices '{text}': the first lies behind the last; {have}")
+    if last >= count:
+        raise InputError(f"slices '{text}': section {last} does not exist; {have}")
+    return range(first, last + 1)
+
+
+def check_sections(sections: Sequence[int], count: int, source: str) -> None:
+    """Raise `InputError` unless every index of `sections` lies in a stack of `count`."""
+    if not sections:
+        raise InputError(f"{source}: no sections were asked for")
+    outside = [i for i in sections if not 0 <= i < count]
+    if outside:
+        raise InputError(
+            f"{source}: section {outside[0]} does not exist; there are {count} sections,"
+            f" 0-{count - 1}"
+        )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"1 {noun} is" if count == 1 else f"{count} {noun}s are"

@@ -1,0 +1,196 @@
+"""What an expert drew, in whatever convention, as 1 = membrane."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axolemma.errors import ImageError
+from axolemma.images.read import read
+from axolemma.images.stack import Stack, check_finite
+
+__all__ = ["TruthIs", "read_truth", "to_membrane"]
+
+TruthIs = Literal["auto", "interior", "membrane", "labels"]
+
+LEAST_INTERIOR = 0.4  # cells fill more of the tissue than this; .73 to .83 in the ISBI 2012 truths
+WORN_AWAY = 0.1  # a class is thin when erosion has left no more of it than this
+FLAT = 0.7  # share of neighbours that are equal: near 1 in a drawing, below .2 in a micrograph
+LOSSY = 0.98  # share of pixels near black or white in a drawing that went through JPEG
+
+
+def read_truth(
+    path: str | Path, *, truth_is: TruthIs = "auto", sections: Sequence[int] | None = None
+) -> Stack:
+    """Read what an expert drew and turn it into a membrane truth.
+
+    Parameters
+    ----------
+    path
+        Anything that `read` reads.
+    truth_is
+        See `to_membrane`.
+    sections
+        Read only these; all where None.
+
+    Returns
+    -------
+    Stack
+        uint8, 1 = membrane, with a note for each conversion.
+
+    Raises
+    ------
+    ImageError
+        As `read` and `to_membrane`.
+    """
+    stack = read(path, sections=sections)
+    membrane, notes = to_membrane(stack, truth_is=truth_is)
+    return replace(
+        stack, array=membrane, range=(0, 1), notes=stack.notes + notes, holds="membrane truth"
+    )
+
+
+def to_membrane(
+    truth: Stack, *, truth_is: TruthIs = "auto"
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Turn a truth of any convention into 1 = membrane.
+
+    Parameters
+    ----------
+    truth
+        Two values, or integer labels of which 0 is membrane.
+    truth_is
+        What the truth shows as bright, or as numbers: ``"interior"`` (the higher of two values is
+        cell interior, as in the ISBI 2012 challenge), ``"membrane"`` (the higher is membrane), or
+        ``"labels"`` (each cell has its number). ``"auto"`` believes what a file of our own says of
+        itself, takes two values for interior and membrane and more for labels, and refuses a truth
+        that looks inverted.
+
+    Returns
+    -------
+    membrane
+        uint8, ZYX, 1 = membrane.
+    notes
+        One sentence for each conversion that is not plain.
+
+    Raises
+    ------
+    ImageError
+        If the truth has one value only, looks inverted, or is a grey image.
+    """
+    check_finite(truth)
+    array = truth.array
+    notes: tuple[str, ...] = ()
+    values = np.unique(array)
+    if truth_is == "auto":
+        truth_is = _stated(truth)
+    if truth_is != "labels" and len(values) > 2 and _is_lossy(array, values):
+        array, notes = _halved(array)
+        values = np.unique(array)
+    if len(values) < 2:
+        raise ImageError(
+            f"{truth.source}: every pixel of the truth is {values[0]}; a truth needs membrane and"
+            " interior"
+        )
+    if truth_is == "labels" or (len(values) > 2 and truth_is == "auto"):
+        _check_labels(array, values, truth.source, sure=truth_is == "labels")
+        membrane, said = _label_borders(array)
+        notes += said
+    elif len(values) > 2:
+        raise ImageError(
+            f"{truth.source}: the truth holds {len(values)} values where interior and membrane are"
+            " two; threshold it, or say --truth-is labels (truth_is='labels')"
+        )
+    else:
+        membrane = array == (values[1] if truth_is == "membrane" else values[0])
+    if truth_is == "auto" and _looks_inverted(membrane):
+        raise ImageError(
+            f"{truth.source}: the truth looks inverted, {membrane.mean():.0%} of it would be"
+            " membrane, in patches thicker than the cells; if its bright pixels are membrane say"
+            " --truth-is membrane (truth_is='membrane'), if they are interior say"
+            " --truth-is interior"
+        )
+    return membrane.astype(np.uint8), notes
+
+
+def _stated(truth: Stack) -> TruthIs:
+    holds = truth.holds or ""
+    if holds.startswith("membrane"):
+        return "membrane"
+    return "labels" if holds in ("cells", "neurons") else "auto"
+
+
+def _is_lossy(array: NDArray[Any], values: NDArray[Any]) -> bool:
+    """Tell a black and white drawing that JPEG has blurred."""
+    low, high = float(values[0]), float(values[-1])
+    if array.dtype != np.uint8 or low > 25 or high < 230:
+        return False
+    return bool(((array <= 25) | (array >= 230)).mean() >= LOSSY)
+
+
+def _halved(array: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
+    note = "the truth is blurred as by JPEG; it was cut at half its range, save it as PNG instead"
+    return array > 127, (note,)
+
+
+def _check_labels(array: NDArray[Any], values: NDArray[Any], source: str, *, sure: bool) -> None:
+    flat = sure or (array[:, :, 1:] == array[:, :, :-1]).mean() >= FLAT
+    if array.dtype.kind == "f" or not flat:
+        raise ImageError(
+            f"{source}: the truth looks like a grey image ({len(values)} values, {array.dtype});"
+            " a truth has two values, or integer labels with 0 for membrane. Threshold it, and save"
+            " it as PNG or TIFF, not as JPEG"
+        )
+    if values[0] < 0:
+        raise ImageError(
+            f"{source}: the truth has negative labels, the lowest {values[0]}; give each cell a"
+            " positive number and membrane 0"
+        )
+
+
+def _label_borders(labels: NDArray[Any]) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+    """Return label 0, and one pixel between two labels of a section that touch, as membrane."""
+    membrane = labels == 0
+    border = np.zeros_like(membrane)
+    for here, beyond in (
+        (np.s_[:, :-1, :], np.s_[:, 1:, :]),
+        (np.s_[:, :, :-1], np.s_[:, :, 1:]),
+    ):
+        a, b = labels[here], labels[beyond]
+        border[here] |= (a != b) & (a != 0) & (b != 0)
+    if not border.any():
+        return membrane, ("labels were read as interior and 0 as membrane",)
+    return membrane | border, (
+        "labels were read as interior, and 0 and one pixel where two labels touch as membrane",
+    )
+
+
+def _looks_inverted(membrane: NDArray[np.bool_]) -> bool:
+    """Tell whether what should be thin and few is thick or most of the stack."""
+    sample = membrane[:: max(1, len(membrane) // 16)]
+    interior = ~sample
+    return interior.mean() < LEAST_INTERIOR or _thinner(interior, sample)
+
+
+def _thinner(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> bool:
+    """Tell whether erosion wears class `a` away before class `b`."""
+    areas = a.sum(), b.sum()
+    for _ in range(max(a.shape)):  # a section that is all one class never wears away
+        a, b = _eroded(a), _eroded(b)
+        left, right = a.sum() / areas[0], b.sum() / areas[1]
+        if min(left, right) <= WORN_AWAY:
+            return bool(right > WORN_AWAY)
+    return False
+
+
+def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Erode each section by one pixel, 4-connectedly; beyond the edge nothing is known."""
+    result = mask.copy()
+    result[:, 1:] &= mask[:, :-1]
+    result[:, :-1] &= mask[:, 1:]
+    result[:, :, 1:] &= mask[:, :, :-1]
+    result[:, :, :-1] &= mask[:, :, 1:]
+    return result

@@ -1,0 +1,173 @@
+"""Write stacks and pictures, whole or not at all."""
+
+import errno
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axolemma.errors import AxolemmaError, InputError
+
+__all__ = ["replacing", "write_png", "write_tiff"]
+
+CLASSIC_LIMIT = 2**32 - 2**25  # bytes that a classic TIFF may point to, less room for metadata
+IMAGEJ_TYPES = {"uint8", "uint16", "float32"}
+OME_TYPES = {"int8", "int16", "int32", "uint32", "float64"}
+DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a partial file beside `path` that takes its place when the block ends well.
+
+    Parameters
+    ----------
+    path
+        The file to make or replace. Its folder must exist.
+
+    Yields
+    ------
+    Path
+        ``.NAME.partial`` in the same folder, to be written in the block. When the block raises,
+        it is removed and `path` stays as it was.
+
+    Raises
+    ------
+    InputError
+        If the folder is missing or not writable.
+    AxolemmaError
+        If the disk is full or fails.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
+    try:
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        kind = AxolemmaError if error.errno in DISK_TROUBLE else InputError
+        raise kind(
+            f"{path}: cannot be written, {(error.strerror or str(error)).lower()};"
+            f" free or choose another place than {path.parent}"
+        ) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def write_tiff(
+    path: str | Path,
+    array: NDArray[Any],
+    *,
+    voxel_size: tuple[float, float, float] | None = None,
+    holds: str | None = None,
+    info: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a stack as deflate-compressed TIFF that Fiji opens.
+
+    8 and 16-bit unsigned and 32-bit float stacks become ImageJ TIFF. Signed and wide types, and
+    whatever exceeds 4 GB, become OME-TIFF (BigTIFF above 4 GB), which Fiji opens through
+    Bio-Formats. `read` gives all of it back, the pixels bit for bit.
+
+    Parameters
+    ----------
+    path
+        The file; an existing one is replaced, at the end and in one go.
+    array
+        ZYX, or YX for one section; uint8, uint16, uint32, int8, int16, int32, float32, float64.
+    voxel_size
+        ZYX in nm; kept to one part in a million.
+    holds
+        What the numbers are, ``"membrane map"`` or ``"cells"`` for instance.
+    info
+        Anything that JSON can hold.
+
+    Raises
+    ------
+    InputError
+        If the array has another type or number of axes, the voxel size is not positive, or the
+        place cannot be written.
+    """
+    import tifffile
+
+    array = np.asarray(array)
+    if array.ndim not in (2, 3) or not array.size:
+        raise InputError(f"{path}: a stack has the axes ZYX or YX, got the shape {array.shape}")
+    if array.dtype.name not in IMAGEJ_TYPES | OME_TYPES:
+        raise InputError(
+            f"{path}: {array.dtype} pixels cannot be written; convert them to one of"
+            f" {', '.join(sorted(IMAGEJ_TYPES | OME_TYPES))}"
+        )
+    if voxel_size is not None and not _is_size(voxel_size):
+        raise InputError(f"{path}: a voxel size is three lengths ZYX in nm, got {voxel_size}")
+    stack = array[None] if array.ndim == 2 else array
+    big = stack.nbytes > CLASSIC_LIMIT
+    form = _ome if big or array.dtype.name in OME_TYPES else _imagej
+    card = json.dumps({"axolemma": {"holds": holds, "info": dict(info or {})}})
+    with replacing(path) as partial, partial.open("xb") as file:
+        tifffile.imwrite(
+            file, stack, bigtiff=big, compression="zlib", photometric="minisblack",
+            **form(voxel_size, card),
+        )  # fmt: skip
+
+
+def write_png(path: str | Path, picture: NDArray[np.uint8]) -> None:
+    """Write one picture as PNG.
+
+    Parameters
+    ----------
+    path
+        The file; an existing one is replaced, at the end and in one go.
+    picture
+        uint8, YX (grey) or YXC with three channels (RGB).
+
+    Raises
+    ------
+    InputError
+        If the array is none of these or the place cannot be written.
+    """
+    import imagecodecs
+
+    picture = np.asarray(picture)
+    grey_or_rgb = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)
+    if picture.dtype != np.uint8 or not grey_or_rgb or not picture.size:
+        raise InputError(
+            f"{path}: a picture is uint8 with the axes YX or YX and 3 colours, got"
+            f" {picture.dtype} {picture.shape}"
+        )
+    with replacing(path) as partial:
+        partial.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(picture)))
+
+
+def _imagej(voxel_size: tuple[float, float, float] | None, card: str) -> dict[str, Any]:
+    # No predictor: ImageJ undoes it for LZW only.
+    metadata: dict[str, Any] = {"axes": "ZYX", "Info": card}
+    if voxel_size is None:
+        return {"imagej": True, "metadata": metadata}
+    z, y, x = (size / 1000 for size in voxel_size)
+    metadata |= {"unit": "micron", "spacing": z}
+    return {"imagej": True, "metadata": metadata, "resolution": (_ratio(1 / x), _ratio(1 / y))}
+
+
+def _ome(voxel_size: tuple[float, float, float] | None, card: str) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"axes": "ZYX", "Description": card}
+    for axis, size in zip("ZYX", voxel_size or (), strict=False):
+        metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "nm"}
+    return {"ome": True, "metadata": metadata}
+
+
+def _is_size(lengths: tuple[float, ...]) -> bool:
+    return len(lengths) == 3 and all(1e-3 <= length <= 1e9 for length in lengths)
+
+
+def _ratio(number: float) -> tuple[int, int]:
+    """Return the nearest ratio of two unsigned 32-bit integers."""
+    largest = 2**32 - 1
+    ratio = Fraction(number).limit_denominator(min(largest, max(1, int(largest / number))))
+    return ratio.numerator, ratio.denominator

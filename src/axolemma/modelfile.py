@@ -1,0 +1,184 @@
+"""One file holds a model: the weights and all that is needed to use them."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from axolemma import models
+from axolemma._version import __version__
+from axolemma.errors import InputError, ModelFileError, nearest
+
+__all__ = ["FORMAT", "Model", "ModelInfo", "bundled", "load_model", "save_model"]
+
+#: Version of the file format; raised when an older Axolemma could misread a newer file.
+FORMAT = 1
+
+
+class ModelInfo(BaseModel):
+    """What a model file says about its weights.
+
+    Parameters
+    ----------
+    format
+        Version of the file format.
+    architecture, arguments
+        The network's name and keyword arguments.
+    normalisation
+        How grey values are prepared; one way so far, see `predict.normalise`.
+    axes
+        Order of the axes the model was trained on.
+    context
+        Neighbouring sections on either side that one prediction looks at.
+    voxel_size
+        (Z, Y, X) in nm of the training data, None where it is not known.
+    thresholds
+        Per way of averaging: a pixel is cell interior where ``1 - membrane map > threshold``, as
+        the validation sections chose it.
+    training
+        Where the weights come from: data, slices, settings, scores, versions.
+    licence
+        Terms of the weights, which follow from those of the data.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    architecture: str
+    arguments: dict[str, Any]
+    normalisation: Literal["section mean and deviation"] = "section mean and deviation"
+    axes: Literal["ZYX"] = "ZYX"
+    context: int = 0
+    voxel_size: tuple[float, float, float] | None = None
+    thresholds: dict[str, float]
+    training: dict[str, Any] = {}
+    licence: str = ""
+    axolemma: str = __version__
+
+    def threshold(self, average: str = "none") -> float:
+        """Return the threshold for one way of averaging, or the nearest thing that is known."""
+        return self.thresholds.get(average, next(iter(self.thresholds.values())))
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A network with its weights, ready to predict, and what is known about it."""
+
+    network: nn.Module
+    info: ModelInfo
+    source: str
+
+
+def save_model(path: str | os.PathLike[str], network: nn.Module, info: ModelInfo) -> None:
+    """Write a model file, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Where to, by custom ``*.safetensors``. The folder must exist.
+    network, info
+        The weights and what is said about them.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        save_file(weights, partial, metadata={"axolemma": info.model_dump_json()})
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"{path}: the model file cannot be written: {error}") from error
+
+
+def load_model(name_or_path: str | os.PathLike[str]) -> Model:
+    """Load a model by its name or from its file.
+
+    Parameters
+    ----------
+    name_or_path
+        A bundled model's name, a model file, or a run folder that holds ``model.safetensors``.
+
+    Returns
+    -------
+    Model
+        With the network in evaluation mode on the CPU.
+
+    Raises
+    ------
+    ModelFileError
+        If there is no such model, or the file is not an Axolemma model.
+    """
+    path = _locate(name_or_path)
+    info = _read_info(path)
+    try:
+        network = models.build(info.architecture, **info.arguments)
+        with safe_open(path, framework="pt") as file:
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        network.load_state_dict(weights)
+    except (InputError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelFileError(f"{path}: its weights do not fit its description: {reason}") from error
+    return Model(network.eval(), info, str(path))
+
+
+def bundled() -> dict[str, Path]:
+    """Return the models that come with the package, by name."""
+    folder = Path(str(resources.files("axolemma"))) / "weights"
+    return {file.stem: file for file in sorted(folder.glob("*.safetensors"))}
+
+
+def _locate(name_or_path: str | os.PathLike[str]) -> Path:
+    path = Path(name_or_path)
+    if path.is_dir():
+        if (path / "model.safetensors").is_file():
+            return path / "model.safetensors"
+        raise ModelFileError(
+            f"{path}: this folder holds no model.safetensors; name a finished run or a model file"
+        )
+    if path.is_file():
+        return path
+    shipped = bundled()
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    hint = nearest(str(name_or_path), shipped) if shipped else "; no model comes with this version"
+    raise ModelFileError(f"no model file or model named '{name_or_path}'{hint}")
+
+
+def _read_info(path: Path) -> ModelInfo:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        return ModelInfo.model_validate(json.loads(metadata["axolemma"]))
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path}: this is not a model file ({error})") from error
+    except KeyError as error:
+        raise ModelFileError(
+            f"{path}: these weights do not come from Axolemma: their description is missing"
+        ) from error
+    except (ValidationError, json.JSONDecodeError) as error:
+        raise ModelFileError(
+            f"{path}: its description cannot be read by Axolemma {__version__} "
+            f"(format {FORMAT}); it may come from a newer version"
+        ) from error
+
+
+def state_hash(network: nn.Module) -> str:
+    """Return a sha256 of a network's weights, for provenance and for comparing two trainings."""
+    digest = hashlib.sha256()
+    for key, value in sorted(network.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()

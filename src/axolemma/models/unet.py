@@ -1,0 +1,71 @@
+"""The U-Net of Ronneberger et al. 2015."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from axolemma.models.blocks import ConvBlock, pad_to_multiple
+
+__all__ = ["UNet"]
+
+
+class UNet(nn.Module):
+    """The classic U-Net.
+
+    It differs from the paper in two points: convolutions are padded, so that the output has the
+    size of the input, and batch-normalised, so that it trains from scratch at a high learning
+    rate.
+
+    Parameters
+    ----------
+    in_channels
+        Sections that one prediction looks at.
+    out_channels
+        Maps to predict; 1 = membrane.
+    width
+        Channels of the finest level; every level below has twice as many, 64 … 1024 by default.
+    depth
+        Number of levels.
+    dropout
+        Probability of dropping a value after the two deepest blocks of the contracting path.
+
+    References
+    ----------
+    Ronneberger, Fischer, Brox 2015, U-Net: convolutional networks for biomedical image
+    segmentation, MICCAI.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        width: int = 64,
+        depth: int = 5,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        widths = [width * 2**level for level in range(depth)]
+        drops = [dropout if level >= depth - 2 else 0.0 for level in range(depth)]
+        self.stride = 2 ** (depth - 1)
+        self.encoder = nn.ModuleList(
+            ConvBlock(a, b, dropout=drop)
+            for a, b, drop in zip([in_channels, *widths], widths, drops, strict=False)
+        )
+        self.pool = nn.MaxPool2d(2)
+        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairwise(widths))
+        self.decoder = nn.ModuleList(ConvBlock(2 * w, w) for w in widths[:-1])
+        self.head = nn.Conv2d(width, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map sections (N, in_channels, Y, X) to logits (N, out_channels, Y, X) of any size."""
+        height, width = x.shape[-2:]
+        x = self.encoder[0](pad_to_multiple(x, self.stride))
+        skips = []
+        for block in self.encoder[1:]:
+            skips.append(x)
+            x = block(self.pool(x))
+        for up, block in zip(reversed(self.up), reversed(self.decoder), strict=True):
+            x = block(torch.cat((skips.pop(), up(x)), dim=1))
+        return self.head(x)[..., :height, :width]  # type: ignore[no-any-return]

@@ -1,0 +1,235 @@
+"""A stack through a network: normalised, tiled, averaged. Numpy in, numpy out."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from axolemma.errors import InputError, SettingsError
+from axolemma.tiles import tiles
+
+__all__ = [
+    "Average",
+    "Precision",
+    "choose_device",
+    "choose_precision",
+    "membrane_map",
+    "normalise",
+    "place",
+    "predict_section",
+    "with_neighbours",
+]
+
+Average = Literal["none", "flips", "dihedral"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+#: Flips and quarter turns of every averaging: (flip the last axis?, quarter turns).
+_POSES: dict[Average, tuple[tuple[bool, int], ...]] = {
+    "none": ((False, 0),),
+    "flips": ((False, 0), (True, 0), (False, 2), (True, 2)),
+    "dihedral": tuple((flip, turns) for flip in (False, True) for turns in range(4)),
+}
+
+#: Largest side of a tile in pixels, and what its inner edges count nothing.
+TILE = 1024
+MARGIN = 64
+
+
+def choose_device(wish: str = "auto") -> torch.device:
+    """Return the device to compute on.
+
+    Parameters
+    ----------
+    wish
+        ``"auto"`` takes a GPU where there is one; ``"cpu"`` and ``"cuda"`` insist.
+
+    Raises
+    ------
+    SettingsError
+        If the device is unknown or not there.
+    """
+    if wish == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wish.split(":")[0] not in ("cpu", "cuda"):
+        raise SettingsError(f"unknown device '{wish}'; known: auto, cpu, cuda")
+    if wish != "cpu" and not torch.cuda.is_available():
+        raise SettingsError(f"device '{wish}' is not available here; take cpu or auto")
+    return torch.device(wish)
+
+
+def choose_precision(wish: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
+    """Return the precision to compute in.
+
+    bfloat16 pays only where the processor multiplies it in hardware: on others it is emulated and
+    several times slower than float32.
+
+    Parameters
+    ----------
+    wish
+        ``"auto"`` takes bf16 where it is native, else fp32.
+    device
+        From `choose_device`.
+    """
+    if wish != "auto":
+        return wish
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported()
+    else:
+        able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        native = bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+    return "bf16" if native else "fp32"
+
+
+def autocast(
+    precision: Literal["fp32", "bf16"], device: torch.device
+) -> AbstractContextManager[object]:
+    """Return the context in which a network computes in `precision`."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def place(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to a device, its weights laid out channels last, which convolves faster."""
+    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def normalise(section: NDArray[Any]) -> NDArray[np.float32]:
+    """Shift and scale the grey values of one section to mean 0 and standard deviation 1.
+
+    Every section on its own, since contrast changes from one section to the next.
+
+    Parameters
+    ----------
+    section
+        (Y, X), any real dtype, finite.
+
+    Raises
+    ------
+    InputError
+        If all its pixels are equal or one is not finite.
+    """
+    mean, deviation = section.mean(dtype=np.float64), section.std(dtype=np.float64)
+    if not np.isfinite(deviation):
+        raise InputError("a section holds values that are not finite (NaN or infinity)")
+    if deviation == 0:
+        raise InputError(f"all pixels of a section are {section.flat[0]}; there is nothing to see")
+    return np.asarray((section - mean) / deviation, np.float32)
+
+
+def with_neighbours(sections: NDArray[Any], z: int, context: int) -> NDArray[np.float32]:
+    """Return section `z` between its `context` neighbours on either side, normalised, (C, Y, X).
+
+    Beyond the first and the last section that section is repeated.
+    """
+    numbers = np.clip(np.arange(z - context, z + context + 1), 0, len(sections) - 1)
+    return np.stack([normalise(sections[n]) for n in numbers])
+
+
+def membrane_map(
+    network: nn.Module,
+    stack: NDArray[Any],
+    *,
+    context: int = 0,
+    average: Average = "none",
+    precision: Precision = "auto",
+    device: str = "auto",
+    tile: int = TILE,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Iterator[NDArray[np.float32]]:
+    """Predict the membrane of a stack, section by section.
+
+    Parameters
+    ----------
+    network
+        From `models.build`; put on the device and in evaluation mode.
+    stack
+        Sections (Z, Y, X), any real dtype, membranes dark. May be a memory map.
+    context
+        Neighbouring sections on either side that the network looks at.
+    average
+        Average over flips (4 poses) or over the whole dihedral group (8 poses).
+    precision, device
+        See `choose_precision` and `choose_device`.
+    tile
+        Largest side in pixels of what passes the network at once; bounds the memory.
+    advance
+        Called with the number of section pixels that were finished.
+
+    Yields
+    ------
+    NDArray[np.float32]
+        The membrane map (Y, X) in [0, 1] of one section after the other.
+
+    Raises
+    ------
+    InputError
+        If a section is constant or not finite, or the stack is not three-dimensional.
+    """
+    if stack.ndim != 3:
+        raise InputError(f"a stack has axes (Z, Y, X), this array has shape {stack.shape}")
+    where = choose_device(device)
+    network = place(network, where).eval()
+    how = choose_precision(precision, where)
+    for z in range(len(stack)):
+        try:
+            section = with_neighbours(stack, z, context)
+        except InputError as error:
+            raise InputError(f"section {z}: {error}") from None
+        yield predict_section(
+            network,
+            section,
+            average=average,
+            precision=how,
+            device=where,
+            tile=tile,
+            advance=advance,
+        )
+
+
+def predict_section(
+    network: nn.Module,
+    section: NDArray[np.float32],
+    *,
+    average: Average = "none",
+    precision: Literal["fp32", "bf16"] = "fp32",
+    device: torch.device,
+    tile: int = TILE,
+    advance: Callable[[int], None] = lambda _: None,
+) -> NDArray[np.float32]:
+    """Predict the membrane of one normalised section with its neighbours, (C, Y, X) to (Y, X).
+
+    Arguments as in `membrane_map`; the network is on the device and in evaluation mode already.
+    """
+    height, width = section.shape[1:]
+    stride = int(network.stride)  # type: ignore[arg-type]
+    # Padded once and whole, so that every tile, in every pose, meets the same strides and the
+    # same mirror image as the section in one piece.
+    pads = ((0, 0), (0, -height % stride), (0, -width % stride))
+    padded = np.pad(section, pads, mode="symmetric")
+    result = np.zeros(padded.shape[1:], np.float32)
+    for part in tiles(
+        (result.shape[0], result.shape[1]), size=tile, margin=MARGIN, multiple=stride
+    ):
+        crop = torch.from_numpy(padded[(slice(None), *part.box.slices)][None]).to(device)
+        with torch.inference_mode(), autocast(precision, device):
+            probability = _averaged(network, crop, average)
+        result[rows, columns] += part.weight * probability.float().cpu().numpy()
+        advance(int(part.weight.sum()))
+    # The blended weights add up to 1 but for rounding.
+    return np.clip(result[:height, :width], 0, 1)
+
+
+def _averaged(network: nn.Module, crop: Tensor, average: Average) -> Tensor:
+    """Average the probabilities of one crop (1, C, Y, X) over its poses, (Y, X)."""
+    total = torch.zeros(crop.shape[-2:], device=crop.device)
+    for flip, turns in _POSES[average]:
+        posed = torch.rot90(crop.flip(-1) if flip else crop, turns, (-2, -1))
+        posed = posed.contiguous(memory_format=torch.channels_last)
+        map_ = torch.rot90(network(posed)[0, 0].float().sigmoid(), -turns, (-2, -1))
+        total += map_.flip(-1) if flip else map_
+    return total / len(_POSES[average])

@@ -1,0 +1,264 @@
+"""An image through a model to a membrane map and cells, in memory or from file to folder."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from axolemma._version import __version__
+from axolemma.errors import InputError
+from axolemma.images import Stack, parse_slices, write_png, write_tiff
+from axolemma.modelfile import Model, load_model, state_hash
+from axolemma.objects import threshold_cells
+from axolemma.pictures import preview
+from axolemma.predict import Average, Precision, choose_device, choose_precision, membrane_map
+from axolemma.settings import SegmentSettings
+
+__all__ = ["Segmentation", "segment", "segment_stack", "write_segmentation"]
+
+#: Pixel sizes that differ by more than this factor from the model's are worth a warning.
+_SIZE_TOLERANCE = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """What a model saw in a stack.
+
+    Parameters
+    ----------
+    membrane
+        float32 in [0, 1], 1 = membrane; the shape of the input.
+    cells
+        uint32, 0 = membrane, one number per cell and section; None where none were asked for.
+    threshold
+        A pixel is cell interior where ``1 - membrane > threshold``.
+    """
+
+    membrane: NDArray[np.float32]
+    cells: NDArray[np.uint32] | None
+    threshold: float
+
+
+def segment(
+    array: NDArray[Any],
+    *,
+    model: str | Path | Model,
+    threshold: float | None = None,
+    average: Average = "dihedral",
+    objects: str = "cells",
+    precision: Precision = "auto",
+    device: str = "auto",
+    tile: int = 1024,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Segmentation:
+    """Segment sections: numpy in, numpy out.
+
+    Parameters
+    ----------
+    array
+        One section (Y, X) or a stack (Z, Y, X), any real dtype, membranes dark.
+    model
+        A model file, a run folder, the name of a bundled model, or a loaded model.
+    threshold, average, objects, precision, device, tile
+        See `SegmentSettings`.
+    advance
+        Called with the number of section pixels that were finished.
+
+    Returns
+    -------
+    Segmentation
+        Membrane map and cells in the shape of the input.
+
+    Raises
+    ------
+    InputError
+        If the array is no section or stack, is constant or not finite, or the model is unusable.
+
+    Examples
+    --------
+    >>> result = segment(stack, model="runs/a")  # doctest: +SKIP
+    >>> result.cells.max()  # doctest: +SKIP
+    9125
+    """
+    if array.ndim not in (2, 3):
+        raise InputError(f"a section has axes (Y, X), a stack (Z, Y, X), not shape {array.shape}")
+    loaded = model if isinstance(model, Model) else load_model(model)
+    cut = loaded.info.threshold(average) if threshold is None else threshold
+    stack = array.reshape(-1, *array.shape[-2:])
+    sections = membrane_map(
+        loaded.network,
+        stack,
+        context=loaded.info.context,
+        average=average,
+        precision=precision,
+        device=device,
+        tile=tile,
+        advance=advance,
+    )
+    membrane = np.empty(stack.shape, np.float32)
+    for z, section in enumerate(sections):
+        membrane[z] = section
+    cells = threshold_cells(membrane, cut).reshape(array.shape) if objects == "cells" else None
+    return Segmentation(membrane.reshape(array.shape), cells, cut)
+
+
+def segment_stack(
+    stack: Stack,
+    settings: SegmentSettings,
+    out: str | Path,
+    *,
+    advance: Callable[[int], None] = lambda _: None,
+) -> tuple[Segmentation, dict[str, Any]]:
+    """Segment a stack that was read from a file and write a folder of results.
+
+    Parameters
+    ----------
+    stack
+        From `images.read_image`, or a dataset's; `settings.slices` picks from it.
+    settings
+        See `SegmentSettings`.
+    out
+        The folder to make. It appears whole, at the end, or not at all.
+    advance
+        Called with the number of section pixels that were finished.
+
+    Returns
+    -------
+    Segmentation, dict
+        What was written, and what ``run.json`` holds.
+
+    Raises
+    ------
+    InputError
+        If the folder is there already or cannot be made, or stack and model do not fit.
+    """
+    out = Path(out)
+    started = time.monotonic()
+    model = load_model(settings.model)
+    device = choose_device(settings.device)
+    count = len(stack.array)
+    chosen = parse_slices(settings.slices, count) if settings.slices else range(count)
+    array = stack.array[chosen.start : chosen.stop]
+    voxel_size = settings.voxel_size or stack.voxel_size
+    partial = _partial_folder(out)
+    try:
+        result = segment(
+            array,
+            model=model,
+            threshold=settings.threshold,
+            average=settings.average,
+            objects=settings.objects,
+            precision=settings.precision,
+            device=settings.device,
+            tile=settings.tile,
+            advance=advance,
+        )
+        record = {
+            "axolemma": __version__,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "input": {
+                "source": stack.source,
+                "sha256": hashlib.sha256(array.tobytes()).hexdigest(),
+                "sections": [chosen.start, chosen.stop - 1],
+                "shape": list(array.shape),
+                "dtype": str(array.dtype),
+                "notes": list(stack.notes) + _size_notes(voxel_size, model),
+            },
+            "model": {"source": model.source, "weights_sha256": state_hash(model.network)},
+            "settings": settings.model_dump(mode="json"),
+            "voxel_size": voxel_size,
+            "threshold": result.threshold,
+            "cells": None if result.cells is None else int(result.cells.max()),
+            "device": str(device),
+            "precision": choose_precision(settings.precision, device),
+            "torch": torch.__version__,
+            "seconds": round(time.monotonic() - started, 3),
+        }
+        write_segmentation(partial, array, result, record, bits=settings.bits)
+        _put_in_place(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return result, record
+
+
+def write_segmentation(
+    folder: Path,
+    array: NDArray[Any],
+    result: Segmentation,
+    record: dict[str, Any],
+    *,
+    bits: int = 32,
+) -> None:
+    """Write membrane map, labels, preview and ``run.json`` of a stack into a folder.
+
+    Parameters
+    ----------
+    folder
+        Must exist.
+    array
+        The stack (Z, Y, X) that was segmented.
+    result
+        What came of it, equal shape.
+    record
+        The content of ``run.json``.
+    bits
+        32 writes the membrane map as float, 8 as unsigned integers, 255 = membrane.
+    """
+    about = {"threshold": result.threshold, "sections": record["input"]["sections"]}
+    voxel_size = record["voxel_size"]
+    membrane = result.membrane if bits == 32 else np.rint(result.membrane * 255).astype(np.uint8)
+    write_tiff(
+        folder / "membrane.tif", membrane, voxel_size=voxel_size, holds="membrane map", info=about
+    )
+    if result.cells is not None:
+        # 16 bits wherever they suffice: that is what Fiji reads as a plain stack.
+        small = result.cells.max() < 2**16
+        cells = result.cells.astype(np.uint16 if small else np.uint32)
+        write_tiff(folder / "cells.tif", cells, voxel_size=voxel_size, holds="cells", info=about)
+    middle = len(array) // 2
+    labels = None if result.cells is None else result.cells[middle]
+    write_png(folder / "preview.png", preview(array[middle], result.membrane[middle], labels))
+    (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _size_notes(voxel_size: tuple[float, float, float] | None, model: Model) -> list[str]:
+    learned = model.info.voxel_size
+    if voxel_size is None or learned is None:
+        return []
+    factor = voxel_size[2] / learned[2]
+    if 1 / _SIZE_TOLERANCE <= factor <= _SIZE_TOLERANCE:
+        return []
+    return [
+        f"the image has pixels of {voxel_size[2]:g} nm but the model learned at {learned[2]:g} nm; "
+        "rescale the image to the model's pixels for a result you can trust"
+    ]
+
+
+def _partial_folder(out: Path) -> Path:
+    """Make the folder beside `out` in which results are gathered."""
+    if out.exists():
+        raise InputError(f"{out}: this is there already; choose a new folder or remove it")
+    partial = out.parent / f".{out.name}.partial"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"{out}: the folder cannot be made, {reason}; choose another") from error
+    return partial
+
+
+def _put_in_place(partial: Path, out: Path) -> None:
+    try:
+        partial.rename(out)
+    except OSError as error:
+        raise InputError(f"{out}: the results cannot be put there: {error.strerror}") from error

@@ -1,0 +1,189 @@
+"""Frozen, validated settings: flags and YAML files end here. No behaviour."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from axolemma.errors import SettingsError, nearest
+
+__all__ = ["Minutes", "SegmentSettings", "TrainSettings", "check", "minutes", "read_yaml"]
+
+_UNITS = {"s": 1 / 60, "m": 1.0, "h": 60.0}
+
+
+def minutes(text: str | float) -> float:
+    """Turn ``"90s"``, ``"10m"``, ``"1.5h"`` or a number of minutes into minutes.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these, or not above zero.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", str(text))
+    if match is None or float(match[1]) == 0:
+        raise ValueError(f"'{text}' is no duration; write for instance 90s, 10m or 2h")
+    return float(match[1]) * _UNITS[match[2] or "m"]
+
+
+Minutes = Annotated[float, BeforeValidator(minutes)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class TrainSettings(_Settings):
+    """Settings of one training.
+
+    Parameters
+    ----------
+    data
+        ``isbi2012``, ``phantom``, or a folder of pairs.
+    truth_is
+        What a folder's truths show bright, or whether they number the cells.
+    model
+        Name of the network.
+    width, depth
+        Channels of its finest level and number of levels; the network's own where None.
+    context
+        Neighbouring sections on either side that the network looks at.
+    slices
+        Sections to learn from, ``"0-24"``; all where None.
+    validate_slices
+        Sections among them that are held out to choose weights and threshold; the last fifth
+        where None. Written ``validate`` on the command line and in YAML.
+    budget
+        Minutes of wall-clock time, validation included.
+    steps
+        Steps instead of minutes: the result then does not depend on the machine's speed.
+    seed
+        Seed of weights and augmentation.
+    batch, crop
+        Crops per step, and their side in pixels.
+    learning_rate, weight_decay
+        Of AdamW; the rate is the highest of warm-up and cosine.
+    dice
+        Weight of the soft Dice loss beside binary cross-entropy.
+    averaging
+        Decay per step of the weight average.
+    device, precision
+        Where and how to compute.
+    """
+
+    data: str
+    model: str = "resunet"
+    width: int | None = Field(default=None, ge=1)
+    depth: int | None = Field(default=None, ge=1, le=8)
+    context: int = Field(default=0, ge=0, le=8)
+    truth_is: Literal["auto", "interior", "membrane", "labels"] = "auto"
+    slices: str | None = None
+    validate_slices: str | None = Field(default=None, alias="validate")
+    budget: Minutes | None = None
+    steps: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
+    batch: int = Field(default=4, ge=1)
+    crop: int = Field(default=256, ge=32)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    dice: float = Field(default=0.5, ge=0)
+    averaging: float = Field(default=0.99, ge=0, lt=1)
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+class SegmentSettings(_Settings):
+    """Settings of one segmentation.
+
+    Parameters
+    ----------
+    model
+        A model file, a run folder or the name of a bundled model.
+    slices
+        Sections to segment; all where None.
+    voxel_size
+        (Z, Y, X) in nm, where the file does not give it or gives it wrong.
+    threshold
+        A pixel is cell interior where ``1 - membrane map > threshold``; the model's own where
+        None.
+    average
+        Average predictions over flips or the dihedral group.
+    objects
+        ``cells`` labels the cells of every section; ``none`` stops at the membrane map.
+    bits
+        Of the membrane map's file: 32 for float, 8 for unsigned integers scaled to 255.
+    device, precision, tile
+        Where, how, and in which largest side of tiles to compute.
+    """
+
+    model: str
+    slices: str | None = None
+    voxel_size: tuple[float, float, float] | None = None
+    threshold: float | None = Field(default=None, ge=0, lt=1)
+    average: Literal["none", "flips", "dihedral"] = "dihedral"
+    objects: Literal["none", "cells"] = "cells"
+    bits: Literal[8, 32] = 32
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    tile: int = Field(default=1024, ge=256)
+
+
+Kind = TypeVar("Kind", bound=_Settings)
+
+
+def check(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
+    """Build settings from plain values.
+
+    Parameters
+    ----------
+    kind
+        `TrainSettings` or `SegmentSettings`.
+    values
+        By the names on the command line; those that are None take the default.
+
+    Raises
+    ------
+    SettingsError
+        If a name is unknown, a value is missing or out of range, or values contradict each
+        other; one sentence that names it.
+    """
+    known = [field.alias or name for name, field in kind.model_fields.items()]
+    for key in values:
+        if key not in known:
+            raise SettingsError(f"unknown setting '{key}'{nearest(key, known)}")
+    given = {key: value for key, value in values.items() if value is not None}
+    if given.get("budget") is not None and given.get("steps") is not None:
+        raise SettingsError("give a budget in minutes or a number of steps, not both")
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "missing":
+            raise SettingsError(f"setting '{name}' is missing") from error
+        raise SettingsError(f"setting '{name}': {reason}, got {first['input']!r}") from error
+
+
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a YAML file of settings.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be read or holds anything but names and values.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: the settings cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(f"{path}: this is not valid YAML: {reason}") from error
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path}: expected lines of the form 'name: value'")
+    return {str(key): value for key, value in values.items()}

@@ -1,0 +1,566 @@
+"""Training: one linear loop, top to bottom.
+
+A run is a folder::
+
+    settings.json        what was asked for, and the hash of the data it was asked on
+    metrics.jsonl        one line per report: step, loss, validation scores
+    state.safetensors    everything needed to go on after a kill; gone once the run is finished
+    model.safetensors    the result
+"""
+
+import copy
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from axolemma import augment, datasets, models
+from axolemma._version import __version__
+from axolemma.datasets import Pairs
+from axolemma.errors import AxolemmaError, InputError, SettingsError
+from axolemma.images import parse_slices
+from axolemma.losses import bce_dice
+from axolemma.metrics import Scores, evaluate
+from axolemma.modelfile import Model, ModelInfo, load_model, save_model, state_hash
+from axolemma.predict import (
+    Average,
+    autocast,
+    choose_device,
+    choose_precision,
+    normalise,
+    place,
+    predict_section,
+)
+from axolemma.settings import TrainSettings, check
+
+__all__ = ["Progress", "fit", "split", "train"]
+
+#: Seconds between two writes of the run's state.
+CHECKPOINT_SECONDS = 20.0
+
+#: Shares of the budget at which the averaged weights are validated; the last one chooses too.
+VALIDATIONS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9)
+
+#: Share of the budget over which the learning rate rises; it then falls along a cosine.
+WARM_UP = 0.05
+
+AVERAGES: tuple[Average, ...] = ("none", "flips", "dihedral")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a training tells while it runs.
+
+    Parameters
+    ----------
+    step
+        Steps done.
+    done
+        Share of the budget that is spent, in [0, 1].
+    loss
+        Mean loss since the last report.
+    v_rand
+        Thinned V_rand of the latest validation at its best threshold, None before the first.
+    seconds_left
+        Estimate of the time to the end.
+    """
+
+    step: int
+    done: float
+    loss: float
+    v_rand: float | None
+    seconds_left: float
+
+
+def train(
+    data: str | Path | Pairs | tuple[NDArray[Any], NDArray[Any]],
+    *,
+    run: str | Path,
+    report: Callable[[Progress], None] = lambda _: None,
+    **settings: Any,
+) -> Model:
+    """Train a network on annotated sections.
+
+    Parameters
+    ----------
+    data
+        ``"isbi2012"``, ``"phantom"``, a folder of pairs, loaded `Pairs`, or two arrays of shape
+        (Z, Y, X): images with dark membranes, and truth with 1 = membrane and 0 = interior.
+    run
+        Folder of the run; a run that was interrupted goes on.
+    report
+        Called about once a second.
+    **settings
+        See `TrainSettings`, for instance ``slices="0-24"``, ``budget="10m"``, ``seed=0``.
+
+    Returns
+    -------
+    Model
+        For `segment`.
+
+    Raises
+    ------
+    InputError
+        If data or settings cannot be used, or the run's folder holds something else.
+    """
+    name = data if isinstance(data, str | Path) else getattr(data, "name", "arrays")
+    chosen = check(TrainSettings, {"data": str(name), **settings})
+    if isinstance(data, str | Path):
+        data = datasets.load(data, truth_is=chosen.truth_is)
+    elif isinstance(data, tuple):
+        images, truth = (np.asarray(array) for array in data)
+        if not np.isin(truth, (0, 1)).all():
+            raise InputError("the truth holds other values than 0 (interior) and 1 (membrane)")
+        data = Pairs("arrays", images, truth.astype(np.uint8))
+    return fit(data, chosen, run, report=report)
+
+
+def split(settings: TrainSettings, count: int) -> tuple[range, range]:
+    """Return the sections to use and, among them, those held out for validation.
+
+    Parameters
+    ----------
+    settings
+        Its `slices` and `validate_slices`.
+    count
+        Sections that the data has.
+
+    Raises
+    ------
+    SettingsError
+        If the held-out sections are not among the used ones, or leave none to learn from.
+    """
+    used = parse_slices(settings.slices, count) if settings.slices else range(count)
+    if settings.validate_slices:
+        held_out = parse_slices(settings.validate_slices, count)
+        if held_out.start < used.start or held_out.stop > used.stop:
+            raise SettingsError(
+                f"the validation sections {settings.validate_slices} must lie within the "
+                f"sections {used.start}-{used.stop - 1} that training may see"
+            )
+    else:
+        held_out = range(used.stop - max(1, len(used) // 5), used.stop)
+    if len(held_out) >= len(used):
+        raise SettingsError(
+            f"validation on {len(held_out)} of {len(used)} sections leaves none to learn from; "
+            "annotate at least two sections or hold out fewer"
+        )
+    return used, held_out
+
+
+def fit(
+    data: Pairs,
+    settings: TrainSettings,
+    run: str | Path,
+    *,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> Model:
+    """Train a network, or go on with a training that was interrupted.
+
+    The run folder keeps everything. Called again with the same settings it continues where the
+    last saved state is; with `steps` the result then equals that of a run that was never
+    interrupted, bit for bit on the same machine. A finished run is loaded, not repeated.
+
+    Parameters
+    ----------
+    data
+        Annotated sections.
+    settings
+        See `TrainSettings`.
+    run
+        The run's folder; made where it does not exist.
+    report
+        Called about once a second.
+
+    Returns
+    -------
+    Model
+        The averaged weights that validated best, with their thresholds.
+
+    Raises
+    ------
+    SettingsError
+        If settings are wrong or differ from those of the run that is there.
+    InputError
+        If a section is unusable or the folder cannot be written.
+    AxolemmaError
+        If the loss is no longer finite.
+    """
+    used, held_out = split(settings, len(data.images))
+    train_set = [z for z in used if z not in held_out]
+    context = settings.context
+    arguments: dict[str, Any] = {"in_channels": 2 * context + 1}
+    arguments |= {k: v for k in ("width", "depth") if (v := getattr(settings, k)) is not None}
+    torch.manual_seed(settings.seed)
+    network = models.build(settings.model, **arguments)
+    images, truth = _prepare(data)
+    run = _open_run(Path(run), settings, _data_hash(images[list(used)], truth[list(used)]))
+    if (run / "model.safetensors").is_file():
+        return load_model(run / "model.safetensors")
+
+    device = choose_device(settings.device)
+    precision = choose_precision(settings.precision, device)
+    place(network, device)
+    average = copy.deepcopy(network).eval().requires_grad_(False)
+    best = copy.deepcopy(average)
+    # Scales and biases are not shrunk: that would fight the normalisation.
+    parts: list[dict[str, Any]] = [
+        {"params": [p for p in network.parameters() if p.ndim > 1]},
+        {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(
+        parts,
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    state = _State()
+    if (run / "state.safetensors").is_file():
+        state = _load_state(run, network, average, best, optimizer)
+    metrics = _Metrics(run / "metrics.jsonl", up_to=state.step)
+    clock = _Clock(settings, state)
+
+    losses: list[float] = []
+    said = saved = time.monotonic()
+    network.train()
+    while (done := clock.done(state)) < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * _schedule(done)
+        # Chance depends on seed and step alone, so a resumed run draws what it would have drawn.
+        torch.manual_seed((settings.seed << 32) + state.step)
+        rng = np.random.default_rng((settings.seed, state.step))
+        sections = rng.choice(train_set, settings.batch)
+        crops, drawn = _batch(rng, images, truth, sections, settings)
+        with autocast(precision, device):
+            logits = network(crops.to(device, memory_format=torch.channels_last))
+        loss = bce_dice(logits.float(), drawn.to(device), dice=settings.dice)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        state.step += 1
+        _move_average(average, network, min(settings.averaging, state.step / (state.step + 9)))
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise AxolemmaError(
+                f"the loss became {losses[-1]} in step {state.step}; try a lower learning_rate"
+            )
+
+        done = clock.done(state)
+        if state.validations < len(VALIDATIONS) and done >= VALIDATIONS[state.validations]:
+            started = time.monotonic()
+            while state.validations < len(VALIDATIONS) and done >= VALIDATIONS[state.validations]:
+                state.validations += 1
+            scores = _validate(average, images, truth, held_out, context, precision, device)
+            _keep_best(state, scores, average, best)
+            metrics.write(step=state.step, done=done, **_summary(scores))
+            state.validation_seconds = time.monotonic() - started
+        now = time.monotonic()
+        if now - said > 1 or done >= 1:
+            said = now
+            mean = float(np.mean(losses))
+            losses.clear()
+            metrics.write(step=state.step, done=done, loss=mean, seconds=clock.elapsed())
+            report(Progress(state.step, done, mean, state.v_rand, clock.seconds_left(state)))
+        if now - saved > CHECKPOINT_SECONDS:
+            state.seconds = clock.elapsed()
+            _save_state(run, state, network, average, best, optimizer)
+            saved = time.monotonic()
+
+    scores = _validate(average, images, truth, held_out, context, precision, device)
+    _keep_best(state, scores, average, best)
+    metrics.write(step=state.step, done=1.0, **_summary(scores))
+    validated: dict[str, Scores] = {}
+    for kind in AVERAGES:
+        validated[kind] = _validate(
+            best, images, truth, held_out, context, precision, device, average=kind
+        )
+    info = ModelInfo(
+        architecture=settings.model,
+        arguments=arguments,
+        context=context,
+        voxel_size=data.voxel_size,
+        thresholds={kind: scores.best_threshold() for kind, scores in validated.items()},
+        training={
+            "data": data.name,
+            "slices": f"{used.start}-{used.stop - 1}",
+            "validated_on": f"{held_out.start}-{held_out.stop - 1}",
+            "validation": {kind: _summary(scores) for kind, scores in validated.items()},
+            "steps": state.step,
+            "minutes": round(clock.elapsed() / 60, 2),
+            "precision": precision,
+            "settings": settings.model_dump(mode="json", by_alias=True),
+            "weights_sha256": state_hash(best),
+            "torch": torch.__version__,
+        },
+        licence=data.terms,
+    )
+    save_model(run / "model.safetensors", best, info)
+    (run / "state.safetensors").unlink(missing_ok=True)
+    return Model(best.cpu(), info, str(run / "model.safetensors"))
+
+
+@dataclass(slots=True)
+class _State:
+    """Where a run stands, beside its weights."""
+
+    step: int = 0
+    seconds: float = 0.0
+    validations: int = 0
+    validation_seconds: float = 0.0
+    v_rand: float | None = None
+    best_v_rand: float = -1.0
+
+
+class _Clock:
+    """How much of the budget is spent; in steps, or in seconds over all starts of the run."""
+
+    def __init__(self, settings: TrainSettings, state: _State) -> None:
+        self._steps = settings.steps
+        self._budget = 60 * (settings.budget or DEFAULT_MINUTES)
+        self._before = state.seconds
+        self._first_step = state.step
+        self._started = time.monotonic()
+
+    def elapsed(self) -> float:
+        return self._before + time.monotonic() - self._started
+
+    def done(self, state: _State) -> float:
+        if self._steps is not None:
+            return min(1.0, state.step / self._steps)
+        # The last validation predicts in 1 + 4 + 8 poses and once more for the choice of weights.
+        reserve = min(14 * state.validation_seconds, self._budget / 5)
+        return min(1.0, self.elapsed() / (self._budget - reserve))
+
+    def seconds_left(self, state: _State) -> float:
+        if self._steps is None:
+            return max(0.0, self._budget - self.elapsed())
+        pace = (time.monotonic() - self._started) / max(1, state.step - self._first_step)
+        return pace * (self._steps - state.step) + 14 * state.validation_seconds
+
+
+#: Minutes of training where neither a budget nor a number of steps is given.
+DEFAULT_MINUTES = 10.0
+
+
+class _Metrics:
+    """The file of reports; lines after the resumed step are dropped, they will come again."""
+
+    def __init__(self, path: Path, *, up_to: int) -> None:
+        self._path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        kept = []
+        for line in lines:
+            try:
+                if json.loads(line)["step"] <= up_to:
+                    kept.append(line)
+            except (json.JSONDecodeError, KeyError):
+                break  # A kill in the middle of a write leaves half a line, always the last.
+        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def write(self, **values: Any) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+def _schedule(done: float) -> float:
+    """Linear warm-up, then a cosine to zero; `done` in [0, 1], result in (0, 1]."""
+    if done < WARM_UP:
+        return max(0.01, done / WARM_UP)
+    return 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
+
+
+def _prepare(data: Pairs) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    sections = []
+    for z, section in enumerate(data.images):
+        try:
+            sections.append(normalise(section))
+        except InputError as error:
+            raise InputError(f"{data.name}, section {z}: {error}") from None
+    return np.stack(sections), data.truth
+
+
+def _neighbourhood(images: NDArray[np.float32], z: int, context: int) -> NDArray[np.float32]:
+    numbers = np.clip(np.arange(z - context, z + context + 1), 0, len(images) - 1)
+    return images[numbers]
+
+
+def _batch(
+    rng: np.random.Generator,
+    images: NDArray[np.float32],
+    truth: NDArray[np.uint8],
+    sections: NDArray[np.int64],
+    settings: TrainSettings,
+) -> tuple[Tensor, Tensor]:
+    size = (settings.crop, settings.crop)
+    crops, drawn = [], []
+    for z in sections:
+        image = _neighbourhood(images, int(z), settings.context)
+        shape = (len(image), *truth.shape[1:])
+        crop, mask = augment.apply(image, truth[z], augment.draw(rng, shape, size))
+        crops.append(crop)
+        drawn.append(mask[None])
+    return (
+        torch.from_numpy(np.stack(crops)),
+        torch.from_numpy(np.stack(drawn).astype(np.float32)),
+    )
+
+
+@torch.no_grad()
+def _move_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    for mean, value in zip(
+        average.state_dict().values(), network.state_dict().values(), strict=True
+    ):
+        if mean.dtype.is_floating_point:
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)
+
+
+def _validate(
+    network: nn.Module,
+    images: NDArray[np.float32],
+    truth: NDArray[np.uint8],
+    sections: range,
+    context: int,
+    precision: Any,
+    device: torch.device,
+    *,
+    average: Average = "none",
+) -> Scores:
+    maps = [
+        predict_section(
+            network,
+            _neighbourhood(images, z, context),
+            average=average,
+            precision=precision,
+            device=device,
+        )
+        for z in sections
+    ]
+    drawn = truth[sections.start : sections.stop]
+    return evaluate(np.stack(maps), drawn, sections=list(sections), unthinned=False)
+
+
+def _keep_best(state: _State, scores: Scores, average: nn.Module, best: nn.Module) -> None:
+    state.v_rand = scores.best().score
+    # The later of two equals: it has seen more.
+    if state.v_rand >= state.best_v_rand:
+        state.best_v_rand = state.v_rand
+        best.load_state_dict(average.state_dict())
+
+
+def _summary(scores: Scores) -> dict[str, float]:
+    threshold = scores.best_threshold()
+    return {
+        "threshold": threshold,
+        "v_rand": scores.v_rand(threshold),
+        "v_info": scores.v_info(threshold),
+    }
+
+
+def _data_hash(images: NDArray[np.float32], truth: NDArray[np.uint8]) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(images).tobytes())
+    digest.update(np.ascontiguousarray(truth).tobytes())
+    return digest.hexdigest()
+
+
+def _open_run(run: Path, settings: TrainSettings, data_hash: str) -> Path:
+    """Make the folder, or check that it belongs to a run of the same settings and data."""
+    asked = settings.model_dump(mode="json", by_alias=True) | {"data_sha256": data_hash}
+    file = run / "settings.json"
+    try:
+        if file.is_file():
+            there = json.loads(file.read_text(encoding="utf-8"))["settings"]
+            for key in sorted(asked.keys() | there.keys()):
+                # Where the data lies may change; what it is may not.
+                if key != "data" and asked.get(key) != there.get(key):
+                    raise SettingsError(
+                        f"{run}: the run there has {key} = {there.get(key)!r}, this one "
+                        f"{asked.get(key)!r}; repeat its settings to go on, or choose another "
+                        "folder"
+                    )
+            return run
+        if run.is_dir() and any(run.iterdir()):
+            raise InputError(f"{run}: this folder holds other files; choose a new one for the run")
+        run.mkdir(parents=True, exist_ok=True)
+        partial = run / ".settings.json.partial"
+        text = json.dumps({"axolemma": __version__, "settings": asked}, indent=2)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(file)
+    except OSError as error:
+        raise InputError(f"{run}: the run's folder cannot be written: {error}") from error
+    except (json.JSONDecodeError, KeyError) as error:
+        raise InputError(f"{file}: this is no run's settings file") from error
+    return run
+
+
+def _tensors(
+    network: nn.Module, average: nn.Module, best: nn.Module, optimizer: torch.optim.Optimizer
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor of a run's state under its name in the file."""
+    for name, module in (("network", network), ("average", average), ("best", best)):
+        for key, value in module.state_dict().items():
+            yield f"{name}.{key}", value
+    for index, values in optimizer.state_dict()["state"].items():
+        for key, value in values.items():
+            yield f"optimizer.{index}.{key}", value
+
+
+def _save_state(
+    run: Path,
+    state: _State,
+    network: nn.Module,
+    average: nn.Module,
+    best: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    tensors = {
+        key: value.detach().cpu().contiguous()
+        for key, value in _tensors(network, average, best, optimizer)
+    }
+    about = {name: getattr(state, name) for name in _State.__slots__}
+    partial = run / ".state.safetensors.partial"
+    save_file(tensors, partial, metadata={"state": json.dumps(about)})
+    partial.replace(run / "state.safetensors")
+
+
+def _load_state(
+    run: Path,
+    network: nn.Module,
+    average: nn.Module,
+    best: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> _State:
+    path = run / "state.safetensors"
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            state = _State(**json.loads(file.metadata()["state"]))
+        parts: dict[str, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            part, rest = key.split(".", 1)
+            parts.setdefault(part, {})[rest] = value
+        for name, module in (("network", network), ("average", average), ("best", best)):
+            module.load_state_dict(parts[name])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in parts["optimizer"].items():
+            index, rest = key.split(".", 1)
+            moments.setdefault(int(index), {})[rest] = value
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{path}: the run's state cannot be read ({error}); remove the folder to start anew"
+        ) from error
+    return state
