@@ -211,11 +211,11 @@ def predict_section(
     # same mirror image as the section in one piece.
     pads = ((0, 0), (0, -height % stride), (0, -width % stride))
     padded = np.pad(section, pads, mode="symmetric")
-    result = np.zeros(padded.shape[1:], np.float32)
-    for part in tiles(
-        (result.shape[0], result.shape[1]), size=tile, margin=MARGIN, multiple=stride
-    ):
-        crop = torch.from_numpy(padded[(slice(None), *part.box.slices)][None]).to(device)
+    shape = (padded.shape[1], padded.shape[2])
+    result = np.zeros(shape, np.float32)
+    for part in tiles(shape, size=tile, margin=MARGIN, multiple=stride):
+        rows, columns = part.box.slices
+        crop = torch.from_numpy(padded[None, :, rows, columns]).to(device)
         with torch.inference_mode(), autocast(precision, device):
             probability = _averaged(network, crop, average)
         result[rows, columns] += part.weight * probability.float().cpu().numpy()

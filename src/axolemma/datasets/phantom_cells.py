@@ -89,11 +89,11 @@ def fibre_plane(
     offset
         Where the section really lies beside where it seems to lie, in px (its misalignment).
     """
-    planes = []
+    planes: list[NDArray[np.float64]] = []
     for depth in (z, z + 1):
         for axis in (0, 1):
-            plane = np.arange(corner[axis], corner[axis] + shape[axis]) + offset[axis]
-            plane = np.broadcast_to(plane[:, None] if axis == 0 else plane, shape).copy()
+            places = np.arange(corner[axis], corner[axis] + shape[axis]) + offset[axis]
+            plane = np.zeros(shape) + (places[:, None] if axis == 0 else places)
             for n, (step_z, step, strength) in enumerate(_OCTAVES):
                 stream = np.uint64(mix(key, n, axis, 0))
                 field = smooth_field(stream, float(depth), corner, shape, step_z, step, offset)
@@ -233,8 +233,9 @@ def _tables(
 def _reach(column: NDArray[np.float64], u: float, v: float) -> float:
     """Return the distance from (u, v) to a column, less its radius."""
     du, dv = u - column[_U], v - column[_V]
-    square = column[_AA] * du * du + 2.0 * column[_AB] * du * dv + column[_BB] * dv * dv
-    return math.sqrt(square) - column[_R]
+    square: float = column[_AA] * du * du + 2.0 * column[_AB] * du * dv + column[_BB] * dv * dv
+    radius: float = column[_R]
+    return math.sqrt(square) - radius
 
 
 @compiled
@@ -279,7 +280,7 @@ def _nearest(
 def _organelle(
     column: NDArray[np.float64], r: int, c: int, u: NDArray[np.float64], v: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Return the depth inside the column's mitochondrion and the place across its cristae, in px."""
+    """Return the depth inside the column's mitochondrion and its place across the cristae, px."""
     if column[_MITO_R] <= 0.0:
         return -_FAR, 0.0
     du, dv = u[r, c] - column[_MITO_U], v[r, c] - column[_MITO_V]

@@ -110,9 +110,10 @@ def _stain(
     synapse: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Return how much darker than clear cytoplasm each pixel is, in grey levels."""
-    stain = np.empty(cells.gap.shape)
-    for r in range(stain.shape[0]):
-        for c in range(stain.shape[1]):
+    height, width = cells.gap.shape
+    stain = np.empty((height, width))
+    for r in range(height):
+        for c in range(width):
             gap = cells.gap[r, c]
             dark = _cytoplasm(key, u[r, c], v[r, c], cells.neuron[r, c], grain[r, c])
             depth = cells.mito[r, c]
@@ -122,10 +123,10 @@ def _stain(
                 )
                 share = min(1.0, (depth + 1.5) / 1.5)
                 dark += share * (into - dark)
-            width = math.sqrt(_MEMBRANE_HALF_WIDTH**2 + (0.5 * cells.slant[r, c]) ** 2)
-            fade = math.sqrt(_MEMBRANE_HALF_WIDTH / width)
+            half = math.sqrt(_MEMBRANE_HALF_WIDTH**2 + (0.5 * cells.slant[r, c]) ** 2)
+            fade = math.sqrt(_MEMBRANE_HALF_WIDTH / half)
             dark += (
-                _bump(gap / width)
+                _bump(gap / half)
                 * _MEMBRANE
                 * fade
                 * math.sqrt(fade)

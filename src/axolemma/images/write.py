@@ -71,8 +71,8 @@ def write_tiff(
 ) -> None:
     """Write a stack as deflate-compressed TIFF that Fiji opens.
 
-    8 and 16-bit unsigned and 32-bit float stacks become ImageJ TIFF. Signed and wide types, and
-    whatever exceeds 4 GB, become OME-TIFF (BigTIFF above 4 GB), which Fiji opens through
+    8 and 16-bit unsigned and 32-bit float stacks become ImageJ TIFF. Other types, sections
+    narrower than 8 pixels, and whatever exceeds 4 GB, become OME-TIFF (BigTIFF above 4 GB), which Fiji opens through
     Bio-Formats. `read` gives all of it back, the pixels bit for bit.
 
     Parameters
@@ -108,7 +108,8 @@ def write_tiff(
         raise InputError(f"{path}: a voxel size is three lengths ZYX in nm, got {voxel_size}")
     stack = array[None] if array.ndim == 2 else array
     big = stack.nbytes > CLASSIC_LIMIT
-    form = _ome if big or array.dtype.name in OME_TYPES else _imagej
+    tiny = min(stack.shape[1:]) < 8  # tifffile mistakes the axes of ImageJ sections so narrow
+    form = _ome if big or tiny or array.dtype.name in OME_TYPES else _imagej
     card = json.dumps({"axolemma": {"holds": holds, "info": dict(info or {})}})
     with replacing(path) as partial, partial.open("xb") as file:
         tifffile.imwrite(
