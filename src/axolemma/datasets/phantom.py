@@ -23,8 +23,8 @@ VOXEL_SIZE = (50.0, 4.0, 4.0)
 """Size of a voxel, ZYX, in nm."""
 
 _MISALIGNMENT = 1.2  # sigma of the shift of a section against its place, px
-_LINE = 2.3  # half width of the line that an expert draws along an upright membrane, px
-_SMEAR = 0.22  # how much of a membrane's sideways run through the section the line covers
+_LINE = 2.2  # half width of the line that an expert draws along an upright membrane, px
+_SMEAR = 0.28  # how much of a membrane's sideways run through the section the line covers
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,15 +29,21 @@ __all__ = ["Bend", "Cells", "cells_of_section", "fibre_plane"]
 # Three families of columns, thin to thick, one column in each square of a lattice.
 _SPACING = (35.0, 88.0, 190.0)  # side of the square, px
 _SHARE = (1.0, 0.55, 0.6)  # part of the squares that hold a column
-_RADIUS = (7.0, 26.0, 66.0)  # px
-_RADIUS_SPREAD = (3.0, 6.0, 14.0)  # along the fibre, px
-_WANDER = (9.0, 15.0, 24.0)  # of the axis along the fibre, px
+_RADIUS = (8.0, 26.0, 66.0)  # px
+_RADIUS_SPREAD = (3.5, 6.0, 14.0)  # along the fibre, px
+_WANDER = (9.0, 15.0, 28.0)  # of the axis along the fibre, px
 _PACE = (6.5, 9.0, 12.0)  # sections between the knots of both
 _REACH = (2, 2, 1)  # squares searched on each side
 _ADOPTED = (0.2, 0.2, 0.0)  # part of the columns that take another one's name
 
 # The octaves of the bend: grain in sections and px, strength in px.
-_OCTAVES = ((34.0, 330.0, 50.0), (10.0, 110.0, 9.0), (5.0, 42.0, 5.5), (3.0, 13.0, 1.3))
+_OCTAVES = (
+    (34.0, 330.0, 50.0),
+    (10.0, 110.0, 8.0),
+    (5.0, 40.0, 5.0),
+    (3.5, 20.0, 2.2),
+    (2.5, 9.0, 0.7),
+)
 
 _FAR = 40.0  # distances to a membrane are told up to here, px
 _MITO_CLEARANCE = 8.0  # between a mitochondrion and the middle of the cell's membrane, px
@@ -161,7 +167,7 @@ def _place(key: np.uint64, family: int, i: int, j: int, z: float, row: NDArray[n
     u, v = _base(key, family, i, j)
     row[_U] = u + _WANDER[family] * smooth_value(bits, 0, 0, t)
     row[_V] = v + _WANDER[family] * smooth_value(bits, 1, 0, t)
-    row[_R] = _RADIUS[family] * (0.6 + 0.8 * uniform(bits, 2, 0, 0))
+    row[_R] = _RADIUS[family] * (0.4 + 1.2 * uniform(bits, 2, 0, 0))
     row[_R] += _RADIUS_SPREAD[family] * smooth_value(bits, 3, 0, t)
     a, b = normal(bits, 4, 0, 0), normal(bits, 5, 0, 0) + 1e-6
     norm = a * a + b * b

@@ -29,7 +29,7 @@ _MEMBRANE_HALF_WIDTH = 4.1  # px
 _BLUR = np.array([0.5, 0.21, 0.04])  # optics
 _NOISE = np.array([0.8, 0.4, 0.05])
 _ONE = np.array([1.0])
-_NOISE_SIGMA = 19.0  # of the noise that is there before the optics' blur, grey levels
+_NOISE_SIGMA = 21.0  # of the noise that is there before the optics' blur, grey levels
 _READOUT_SIGMA = 9.0  # of the noise of single pixels, grey levels
 
 
@@ -73,8 +73,8 @@ def _synapses(
 def _cytoplasm(key: np.uint64, u: float, v: float, neuron: int, grain: float) -> float:
     """Return the stain of a position inside a cell: its tone, granules and microtubules."""
     bits = mix(key, neuron, 0, 0)
-    tone = 8.0 * normal(bits, 0, 0, 0)
-    if uniform(bits, 1, 0, 0) < 0.1:
+    tone = 6.0 * normal(bits, 0, 0, 0)
+    if uniform(bits, 1, 0, 0) < 0.08:
         tone += 24.0
     stain = tone + (0.7 + 0.6 * uniform(bits, 2, 0, 0)) * grain
     side = 13.0
@@ -203,7 +203,7 @@ def micrograph(
     def field(name: str, step_z: float, step: float) -> NDArray[np.float64]:
         return smooth_field(derive(seed, name), float(z), corner, shape, step_z, step, offset)
 
-    grain = 8.0 * field("granules", 0.4, 2.2) + 14.0 * field("clumps", 0.7, 5.5)
+    grain = 11.0 * field("granules", 0.4, 2.2) + 14.0 * field("clumps", 0.7, 5.5)
     grain -= 9.0 * field("clouds", 2.0, 30.0) + 14.0 * np.maximum(
         field("lakes", 1.5, 45.0) - 1.2, 0
     )

@@ -72,8 +72,8 @@ def write_tiff(
     """Write a stack as deflate-compressed TIFF that Fiji opens.
 
     8 and 16-bit unsigned and 32-bit float stacks become ImageJ TIFF. Other types, sections
-    narrower than 8 pixels, and whatever exceeds 4 GB, become OME-TIFF (BigTIFF above 4 GB), which Fiji opens through
-    Bio-Formats. `read` gives all of it back, the pixels bit for bit.
+    narrower than 8 pixels, and whatever exceeds 4 GB, become OME-TIFF (BigTIFF above 4 GB), which
+    Fiji opens through Bio-Formats. `read` gives all of it back, the pixels bit for bit.
 
     Parameters
     ----------
