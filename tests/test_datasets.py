@@ -209,7 +209,7 @@ def server(*answers, ranges=True):
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802
+        def do_GET(self):
             content, cut = answers[min(len(asked), len(answers) - 1)]
             asked.append(self.headers["Range"])
             if isinstance(content, int):
@@ -245,6 +245,7 @@ def alone(monkeypatch, tmp_path_factory):
     """Keep the tests away from the user's cache, settings and proxies."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setattr(isbi2012.platformdirs, "user_cache_path", lambda name: home / name)
+    monkeypatch.delenv("AXOLEMMA_DATA", raising=False)
     monkeypatch.delenv("AXOLEMMA_ISBI2012_URL", raising=False)
     monkeypatch.setenv("no_proxy", "*")
     return home / "axolemma" / "isbi2012"
@@ -369,6 +370,14 @@ def test_a_terminal_gets_a_bar(tmp_path, monkeypatch):
     assert "━" in screen.getvalue()
 
 
+@pytest.mark.parametrize("below", ["", "isbi2012"])
+def test_files_in_the_data_folder(tmp_path, monkeypatch, below):
+    for name, array in FILES.items():
+        save(tmp_path / below / name, array)
+    monkeypatch.setenv("AXOLEMMA_DATA", str(tmp_path))
+    assert len(isbi2012.load(hashes=HASHES)) == 3
+
+
 def test_files_in_a_given_folder(tmp_path):
     with pytest.raises(InputError, match=r"does not hold train-volume.tif and train-labels.tif"):
         isbi2012.load(folder=tmp_path)
@@ -384,11 +393,11 @@ def test_files_in_a_given_folder(tmp_path):
 
 
 def test_the_real_challenge(isbi2012_folder):
-    pairs = isbi2012.load()
+    pairs = isbi2012.load(folder=isbi2012_folder)
     assert pairs.images.shape == (30, 512, 512)
     assert 0.2 < pairs.truth.mean() < 0.25
     assert pairs.notes == ()
-    assert isbi2012.load_images("test").array.shape == (30, 512, 512)
+    assert isbi2012.load_images("test", folder=isbi2012_folder).array.shape == (30, 512, 512)
     same = folder.load(isbi2012_folder)
     np.testing.assert_array_equal(same.truth, pairs.truth)
     assert len(same.notes) == 1

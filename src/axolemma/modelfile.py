@@ -16,6 +16,7 @@ from torch import nn
 from axolemma import models
 from axolemma._version import __version__
 from axolemma.errors import InputError, ModelFileError, nearest
+from axolemma.images import replacing
 
 __all__ = ["FORMAT", "Model", "ModelInfo", "bundled", "load_model", "save_model"]
 
@@ -92,15 +93,12 @@ def save_model(path: str | os.PathLike[str], network: nn.Module, info: ModelInfo
     InputError
         If the file cannot be written.
     """
-    path = Path(path)
     weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        save_file(weights, partial, metadata={"axolemma": info.model_dump_json()})
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: the model file cannot be written: {error}") from error
+    with replacing(path) as partial:
+        try:
+            save_file(weights, partial, metadata={"axolemma": info.model_dump_json()})
+        except SafetensorError as error:
+            raise InputError(f"{path}: the model file cannot be written: {error}") from error
 
 
 def load_model(name_or_path: str | os.PathLike[str]) -> Model:

@@ -30,19 +30,20 @@ __all__ = ["Bend", "Cells", "cells_of_section", "fibre_plane"]
 _SPACING = (35.0, 88.0, 190.0)  # side of the square, px
 _SHARE = (1.0, 0.55, 0.6)  # part of the squares that hold a column
 _RADIUS = (8.0, 26.0, 66.0)  # px
+_RADIUS_VARIETY = (0.7, 0.5, 0.3)  # between columns, as a part of it
 _RADIUS_SPREAD = (3.5, 6.0, 14.0)  # along the fibre, px
-_WANDER = (9.0, 15.0, 28.0)  # of the axis along the fibre, px
-_PACE = (6.5, 9.0, 12.0)  # sections between the knots of both
+_WANDER = (10.0, 18.0, 30.0)  # of the axis along the fibre, px
+_PACE = (4.5, 6.5, 9.0)  # sections between the knots of both
 _REACH = (2, 2, 1)  # squares searched on each side
-_ADOPTED = (0.2, 0.2, 0.0)  # part of the columns that take another one's name
+_ADOPTED = (0.2, 0.12, 0.0)  # part of the columns that take another one's name
 
 # The octaves of the bend: grain in sections and px, strength in px.
 _OCTAVES = (
-    (34.0, 330.0, 50.0),
-    (10.0, 110.0, 8.0),
-    (5.0, 40.0, 5.0),
-    (3.5, 20.0, 2.2),
-    (2.5, 9.0, 0.7),
+    (20.0, 330.0, 55.0),
+    (7.0, 110.0, 11.0),
+    (4.0, 40.0, 5.5),
+    (3.0, 20.0, 2.2),
+    (2.0, 9.0, 0.7),
 )
 
 _FAR = 40.0  # distances to a membrane are told up to here, px
@@ -167,7 +168,9 @@ def _place(key: np.uint64, family: int, i: int, j: int, z: float, row: NDArray[n
     u, v = _base(key, family, i, j)
     row[_U] = u + _WANDER[family] * smooth_value(bits, 0, 0, t)
     row[_V] = v + _WANDER[family] * smooth_value(bits, 1, 0, t)
-    row[_R] = _RADIUS[family] * (0.4 + 1.2 * uniform(bits, 2, 0, 0))
+    row[_R] = _RADIUS[family] * (
+        1.0 + _RADIUS_VARIETY[family] * (2.0 * uniform(bits, 2, 0, 0) - 1.0)
+    )
     row[_R] += _RADIUS_SPREAD[family] * smooth_value(bits, 3, 0, t)
     a, b = normal(bits, 4, 0, 0), normal(bits, 5, 0, 0) + 1e-6
     norm = a * a + b * b

@@ -29,8 +29,8 @@ _MEMBRANE_HALF_WIDTH = 4.1  # px
 _BLUR = np.array([0.5, 0.21, 0.04])  # optics
 _NOISE = np.array([0.8, 0.4, 0.05])
 _ONE = np.array([1.0])
-_NOISE_SIGMA = 21.0  # of the noise that is there before the optics' blur, grey levels
-_READOUT_SIGMA = 9.0  # of the noise of single pixels, grey levels
+_NOISE_SIGMA = 19.5  # of the noise that is there before the optics' blur, grey levels
+_READOUT_SIGMA = 8.0  # of the noise of single pixels, grey levels
 
 
 @compiled
@@ -203,7 +203,7 @@ def micrograph(
     def field(name: str, step_z: float, step: float) -> NDArray[np.float64]:
         return smooth_field(derive(seed, name), float(z), corner, shape, step_z, step, offset)
 
-    grain = 11.0 * field("granules", 0.4, 2.2) + 14.0 * field("clumps", 0.7, 5.5)
+    grain = 11.0 * field("granules", 0.4, 2.2) + 15.0 * field("clumps", 0.7, 5.5)
     grain -= 9.0 * field("clouds", 2.0, 30.0) + 14.0 * np.maximum(
         field("lakes", 1.5, 45.0) - 1.2, 0
     )

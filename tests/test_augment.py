@@ -1,0 +1,159 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from axolemma.augment import Parameters, apply, draw
+from axolemma.errors import InputError
+
+PLAIN = Parameters(
+    size=(16, 16),
+    centre=(8.0, 8.0),
+    matrix=((1.0, 0.0), (0.0, 1.0)),
+    elastic=np.zeros((2, 0, 0)),
+    gain=1.0,
+    offset=0.0,
+    gamma=1.0,
+    blur=0.0,
+    noise=0.0,
+    noise_seed=0,
+    shifts=((0.0, 0.0),),
+    missing=(False,),
+)
+
+
+@pytest.fixture
+def pair(rng):
+    image = rng.standard_normal((1, 40, 48)).astype(np.float32)
+    return image, (ndimage.gaussian_filter(image[0], 2) > 0).astype(np.uint8)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_plain_parameters_cut_the_crop(pair):
+    image, truth = pair
+    crop, drawn = apply(image, truth, PLAIN)
+    np.testing.assert_allclose(crop, image[:, :16, :16], atol=1e-6)
+    np.testing.assert_array_equal(drawn, truth[:16, :16])
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        (((0, -1), (1, 0)), lambda a: np.rot90(a, -1)),
+        (((0, 1), (-1, 0)), np.rot90),
+        (((-1, 0), (0, -1)), lambda a: a[::-1, ::-1]),
+        (((-1, 0), (0, 1)), lambda a: a[::-1]),
+    ],
+)
+def test_turns_and_flips_keep_every_pixel(pair, matrix, expected):
+    image, truth = (part[..., :16, :16].copy() for part in pair)
+    crop, drawn = apply(image, truth, replace(PLAIN, matrix=matrix))
+    np.testing.assert_allclose(crop[0], expected(image[0]), atol=1e-5)
+    np.testing.assert_array_equal(drawn, expected(truth))
+
+
+def test_beyond_the_border_lies_a_mirror(pair):
+    image, truth = pair
+    crop, drawn = apply(image, truth, replace(PLAIN, centre=(0.0, 8.0)))
+    np.testing.assert_allclose(crop[0, :8], crop[0, 8:][::-1], atol=1e-6)
+    np.testing.assert_array_equal(drawn[:8], drawn[8:][::-1])
+
+
+def test_free_geometry_equals_scipys_interpolation(pair, rng):
+    image, truth = pair
+    parameters = replace(
+        PLAIN, matrix=((0.8, -0.5), (0.6, 0.9)), elastic=rng.normal(0, 2, (2, 3, 3))
+    )
+    crop, _ = apply(image, truth, parameters)
+    # The control points' spline from its definition: a sum of cubic bumps at the points.
+    position = np.linspace(0, 2, 16)
+    knots = np.arange(-2, 6)
+
+    def bump(t):
+        t = np.abs(t)
+        near, far = 2 / 3 - t**2 + t**3 / 2, (2 - np.minimum(t, 2)) ** 3 / 6
+        return np.where(t < 1, near, far)
+
+    weights = np.zeros((16, 3))
+    for knot in knots:
+        weights[:, np.clip(knot, 0, 2)] += bump(position - knot)
+    field = weights @ parameters.elastic @ weights.T
+    offsets = np.mgrid[:16, :16] - 7.5 + field
+    places = np.tensordot(np.array(parameters.matrix), offsets, 1) + 7.5
+    expected = ndimage.map_coordinates(image[0].astype(float), places, order=1, mode="reflect")
+    np.testing.assert_allclose(crop[0], expected, atol=1e-5)
+
+
+@given(seed=st.integers(0, 2**32), channels=st.sampled_from([1, 3]))
+def test_drawn_crops_are_sound_and_repeatable(seed, channels):
+    rng = np.random.default_rng(1)
+    image = rng.standard_normal((channels, 30, 50)).astype(np.float32)
+    truth = (rng.random((30, 50)) > 0.8).astype(np.uint8)
+    parameters = draw(np.random.default_rng(seed), image.shape, (24, 32))
+    crop, drawn = apply(image, truth, parameters)
+    assert crop.shape == (channels, 24, 32)
+    assert crop.dtype == np.float32
+    assert np.isfinite(crop).all()
+    assert drawn.shape == (24, 32)
+    assert set(np.unique(drawn)) <= {0, 1}
+    again = apply(image, truth, draw(np.random.default_rng(seed), image.shape, (24, 32)))
+    np.testing.assert_array_equal(crop, again[0])
+    np.testing.assert_array_equal(drawn, again[1])
+    assert parameters.shifts[channels // 2] == (0, 0)
+    assert not parameters.missing[channels // 2]
+
+
+def test_image_and_truth_move_alike(rng):
+    # With the truth as image, the crop must show the drawn truth wherever it is sure of itself.
+    truth = (ndimage.gaussian_filter(rng.standard_normal((80, 80)), 4) > 0).astype(np.uint8)
+    for seed in range(20):
+        parameters = draw(np.random.default_rng(seed), (1, 80, 80), (48, 48))
+        plain = replace(parameters, gain=1.0, offset=0.0, gamma=1.0, blur=0.0, noise=0.0)
+        crop, drawn = apply(truth[None].astype(np.float32), truth, plain)
+        np.testing.assert_array_equal(crop[0] >= 0.5, drawn)
+
+
+def test_grey_values_follow_their_parameters(pair):
+    image, truth = pair
+    change = replace(PLAIN, gain=2.0, offset=-1.0)
+    crop, _ = apply(image, truth, change)
+    np.testing.assert_allclose(crop, 2 * image[:, :16, :16] - 1, atol=1e-5)
+    curved, _ = apply(image, truth, replace(PLAIN, gamma=1.5))
+    order = np.argsort(image[0, :16, :16].ravel())
+    assert (np.diff(curved[0].ravel()[order]) >= -1e-6).all()
+    noisy, _ = apply(image, truth, replace(PLAIN, noise=0.5, noise_seed=3))
+    assert (noisy - image[:, :16, :16]).std() == pytest.approx(0.5, rel=0.15)
+    blurred, _ = apply(image, truth, replace(PLAIN, blur=1.0))
+    assert blurred.std() < 0.5 * image.std()
+
+
+def test_neighbours_slip_and_go_missing(rng):
+    image = rng.standard_normal((3, 40, 40)).astype(np.float32)
+    truth = np.zeros((40, 40), np.uint8)
+    parameters = replace(
+        PLAIN,
+        centre=(20.0, 20.0),
+        shifts=((2.0, -3.0), (0.0, 0.0), (0.0, 0.0)),
+        missing=(False, False, True),
+    )
+    crop, _ = apply(image, truth, parameters)
+    np.testing.assert_allclose(crop[0], image[0, 14:30, 9:25], atol=1e-5)
+    np.testing.assert_allclose(crop[1], image[1, 12:28, 12:28], atol=1e-5)
+    assert (crop[2] == 0).all()
+
+
+def test_what_does_not_belong_together(pair):
+    image, truth = pair
+    with pytest.raises(InputError, match="does not fit a truth"):
+        apply(image, truth[1:], PLAIN)
+    with pytest.raises(InputError, match="drawn for 1 sections, not 3"):
+        apply(np.repeat(image, 3, axis=0), truth, PLAIN)
+    with pytest.raises(InputError, match="1 × 9 pixels"):
+        draw(np.random.default_rng(0), (1, 1, 9), (8, 8))

@@ -1,0 +1,106 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from axolemma import models
+from axolemma.errors import InputError, ModelFileError
+from axolemma.modelfile import ModelInfo, load_model, save_model, state_hash
+
+INFO = ModelInfo(
+    architecture="resunet",
+    arguments={"width": 4, "depth": 2},
+    voxel_size=(50.0, 4.0, 4.0),
+    thresholds={"none": 0.6, "dihedral": 0.7},
+    training={"data": "made up"},
+    licence="none",
+)
+
+
+@pytest.fixture
+def network():
+    return models.build("resunet", width=4, depth=2)
+
+
+@pytest.fixture
+def file(tmp_path, network):
+    save_model(tmp_path / "model.safetensors", network, INFO)
+    return tmp_path / "model.safetensors"
+
+
+def test_round_trip(file, network):
+    model = load_model(file)
+    assert model.info == INFO
+    assert not model.network.training
+    assert state_hash(model.network) == state_hash(network)
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_run_folder_names_its_model(file):
+    assert load_model(file.parent).source == str(file)
+
+
+def test_thresholds_by_average():
+    assert INFO.threshold("dihedral") == 0.7
+    assert INFO.threshold("flips") == 0.6
+
+
+def test_hash_sees_one_changed_number(network):
+    before = state_hash(network)
+    with torch.no_grad():
+        network.head.bias[0] += 1e-6
+    assert state_hash(network) != before
+
+
+def test_unknown_names(tmp_path):
+    with pytest.raises(ModelFileError, match="no model file or model named 'nurites'"):
+        load_model("nurites")
+    with pytest.raises(ModelFileError, match=r"holds no model\.safetensors"):
+        load_model(tmp_path)
+
+
+def test_not_a_model_file(tmp_path, file):
+    text = tmp_path / "text.safetensors"
+    text.write_text("hello")
+    with pytest.raises(ModelFileError, match="not a model file"):
+        load_model(text)
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(ModelFileError, match="not a model file"):
+        load_model(cut)
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"x": torch.zeros(2)}, foreign)
+    with pytest.raises(ModelFileError, match="do not come from Axolemma"):
+        load_model(foreign)
+
+
+def test_a_newer_format(tmp_path, file):
+    newer = tmp_path / "newer.safetensors"
+    about = json.dumps(INFO.model_dump(mode="json") | {"format": 2})
+    save_file(load_file(file), newer, metadata={"axolemma": about})
+    with pytest.raises(ModelFileError, match="may come from a newer version"):
+        load_model(newer)
+
+
+def test_weights_that_do_not_fit(tmp_path, file):
+    wrong = tmp_path / "wrong.safetensors"
+    about = INFO.model_copy(update={"arguments": {"width": 8, "depth": 2}}).model_dump_json()
+    save_file(load_file(file), wrong, metadata={"axolemma": about})
+    with pytest.raises(ModelFileError, match="do not fit its description"):
+        load_model(wrong)
+
+
+def test_a_place_that_cannot_be_written(tmp_path, network):
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    with pytest.raises(InputError, match="the folder .* does not exist"):
+        save_model(blocker / "model.safetensors", network, INFO)
+    assert list(tmp_path.iterdir()) == [blocker]
+
+
+def test_nothing_is_unpickled(tmp_path):
+    torch.save({"x": np.zeros(3)}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelFileError, match="not a model file"):
+        load_model(tmp_path)

@@ -1,0 +1,165 @@
+"""The phantom: its blocks agree, its truth is closed, its statistics are those of real sections."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from axolemma.datasets.phantom import VOXEL_SIZE, PhantomBlock, phantom
+from axolemma.errors import InputError
+from axolemma.geometry import Box
+
+SHAPE = (5, 150, 170)
+ARRAYS = ("image", "truth", "neurons")
+
+
+@pytest.fixture(scope="module")
+def whole() -> PhantomBlock:
+    return phantom(SHAPE, seed=3)
+
+
+@pytest.fixture(scope="module")
+def stack() -> PhantomBlock:
+    return phantom((6, 512, 512), seed=1)
+
+
+def assert_is_the_same_block(block: PhantomBlock, whole: PhantomBlock, box: Box) -> None:
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(block, name), getattr(whole, name)[box.slices], name)
+
+
+def test_arrays_are_what_they_are_said_to_be(whole: PhantomBlock) -> None:
+    assert VOXEL_SIZE == (50.0, 4.0, 4.0)
+    assert [getattr(whole, name).dtype for name in ARRAYS] == [np.uint8, np.uint8, np.uint32]
+    assert all(getattr(whole, name).shape == SHAPE for name in ARRAYS)
+    assert set(np.unique(whole.truth)) == {0, 1}
+    np.testing.assert_array_equal(whole.neurons == 0, whole.truth == 1)
+
+
+def test_same_seed_same_bytes_and_another_seed_others(whole: PhantomBlock) -> None:
+    again, other = phantom(SHAPE, seed=3), phantom(SHAPE, seed=4)
+    for name in ARRAYS:
+        assert getattr(again, name).tobytes() == getattr(whole, name).tobytes()
+        assert getattr(other, name).tobytes() != getattr(whole, name).tobytes()
+
+
+def test_seeds_may_be_any_integer() -> None:
+    box = Box((0, 0, 0), (1, 9, 9))
+    negative, large = phantom(seed=-1, box=box), phantom(seed=2**80 + 1, box=box)
+    assert negative.image.tobytes() != large.image.tobytes()
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        Box((2, 31, 47), (3, 90, 101)),
+        Box((0, 0, 0), (5, 1, 170)),
+        Box((1, 17, 169), (4, 140, 170)),
+        Box((4, 149, 169), (5, 150, 170)),
+    ],
+    ids=["one section", "one row", "one column", "last voxel"],
+)
+def test_block_equals_the_same_block_of_the_whole(whole: PhantomBlock, box: Box) -> None:
+    assert_is_the_same_block(phantom(SHAPE, seed=3, box=box), whole, box)
+
+
+@given(data=st.data())
+@settings(max_examples=15, deadline=None)
+def test_any_block_equals_the_same_block_of_the_whole(
+    whole: PhantomBlock, data: st.DataObject
+) -> None:
+    start = tuple(data.draw(st.integers(0, side - 1)) for side in SHAPE)
+    stop = tuple(data.draw(st.integers(a + 1, b)) for a, b in zip(start, SHAPE, strict=True))
+    box = Box(start, stop)
+    assert_is_the_same_block(phantom(SHAPE, seed=3, box=box), whole, box)
+
+
+def test_content_does_not_depend_on_the_shape_of_the_whole(whole: PhantomBlock) -> None:
+    box = Box((1, 20, 30), (3, 60, 90))
+    assert_is_the_same_block(phantom((40_000, 10**6, 10**6), seed=3, box=box), whole, box)
+
+
+def test_far_corner_of_a_huge_volume_is_tissue_too() -> None:
+    shape = (20_000, 200_000, 200_000)
+    far = phantom(shape, box=Box(tuple(side - n for side, n in zip(shape, (1, 200, 200))), shape))
+    assert 0.05 < far.truth.mean() < 0.5
+    assert len(np.unique(far.neurons)) > 5
+
+
+def test_neurons_never_touch_without_membrane_between_them(stack: PhantomBlock) -> None:
+    neurons = stack.neurons
+    for a, b in (
+        (neurons[:, 1:], neurons[:, :-1]),
+        (neurons[:, :, 1:], neurons[:, :, :-1]),
+        (neurons[:, 1:, 1:], neurons[:, :-1, :-1]),
+        (neurons[:, 1:, :-1], neurons[:, :-1, 1:]),
+    ):
+        assert not np.any((a != b) & (a != 0) & (b != 0))
+
+
+def test_each_profile_belongs_to_one_neuron(stack: PhantomBlock) -> None:
+    for truth, neurons in zip(stack.truth, stack.neurons, strict=True):
+        profiles, count = ndimage.label(truth == 0)
+        index = np.arange(1, count + 1)
+        low = ndimage.minimum(neurons, profiles, index)
+        np.testing.assert_array_equal(low, ndimage.maximum(neurons, profiles, index))
+        assert np.min(low) > 0
+
+
+def test_neurons_run_through_the_sections(stack: PhantomBlock) -> None:
+    first, last = set(np.unique(stack.neurons[0])), set(np.unique(stack.neurons[-1]))
+    assert len(first & last) > 0.6 * len(first)
+    # ... and cross-sections move, but not out of sight: some 0.88 of them stay where they are.
+    both = (stack.truth[:-1] == 0) & (stack.truth[1:] == 0)
+    same = stack.neurons[:-1] == stack.neurons[1:]
+    assert 0.7 < np.mean(same[both]) < 0.97
+
+
+def test_neurons_are_in_one_piece_but_for_crumbs(stack: PhantomBlock) -> None:
+    neurons = stack.neurons
+    largest = 0
+    for name in np.unique(neurons[neurons > 0]):
+        pieces, _ = ndimage.label(neurons == name, np.ones((3, 3, 3)))
+        largest += np.bincount(pieces.ravel())[1:].max()
+    assert largest > 0.9 * np.count_nonzero(neurons)
+
+
+def test_statistics_are_those_of_real_sections(stack: PhantomBlock) -> None:
+    """Bands around the ISBI 2012 training stack; see the table in `axolemma.datasets.phantom`."""
+    assert 0.17 < stack.truth.mean() < 0.28
+    assert 110 < stack.image.mean() < 140
+    assert 36 < np.mean([section.std() for section in stack.image]) < 50
+    membrane = stack.image[stack.truth == 1].mean()
+    assert 75 < membrane < 97
+    assert 125 < stack.image[stack.truth == 0].mean() < 150
+    counts = [ndimage.label(truth == 0)[1] for truth in stack.truth]
+    assert 80 < np.mean(counts) < 150
+    assert np.mean(stack.image == 0) < 0.01
+    assert np.mean(stack.image == 255) < 0.01
+
+
+def test_sections_are_not_registered_nor_exposed_alike(stack: PhantomBlock) -> None:
+    assert np.std(stack.image.mean(axis=(1, 2))) > 2
+    assert all((a != b).any() for a, b in zip(stack.truth, stack.truth[1:], strict=False))
+
+
+@pytest.mark.parametrize("shape", [(512, 512), (1, 0, 5), (-1, 5, 5), ()])
+def test_shape_must_be_three_positive_sides(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"three sides \(Z, Y, X\) of at least 1"):
+        phantom(shape)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        Box((0, 0, 0), (6, 10, 10)),
+        Box((0, -1, 0), (1, 10, 10)),
+        Box((0, 5, 5), (1, 5, 9)),
+        Box((0, 0), (9, 9)),
+    ],
+    ids=["too deep", "before the start", "empty", "two axes"],
+)
+def test_box_must_lie_in_the_volume(box: Box) -> None:
+    with pytest.raises(InputError, match="must be a box of at least one voxel inside the volume"):
+        phantom(SHAPE, box=box)

@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from axolemma import models
+from axolemma.errors import InputError, SettingsError
+from axolemma.predict import (
+    choose_device,
+    choose_precision,
+    membrane_map,
+    normalise,
+    with_neighbours,
+)
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    network = models.build("resunet", width=8)
+    # Fresh residual branches are silent and would hide a seam: make every one speak.
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.3, 0.8)
+    return network.eval()
+
+
+def stack_of(*shape, dtype=np.uint8, seed=0):
+    return np.random.default_rng(seed).integers(0, 255, shape).astype(dtype)
+
+
+def predict(network, stack, **options):
+    return np.stack(list(membrane_map(network, stack, precision="fp32", device="cpu", **options)))
+
+
+@pytest.mark.parametrize("shape", [(600, 700), (333, 900)])
+@pytest.mark.parametrize("average", ["none", "dihedral"])
+def test_tiled_equals_untiled(network, shape, average):
+    stack = stack_of(1, *shape)
+    whole = predict(network, stack, average=average, tile=1024)
+    tiled = predict(network, stack, average=average, tile=320)
+    assert whole.std() > 0.01
+    np.testing.assert_allclose(tiled, whole, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 2), (2, 17, 40), (1, 64, 5)])
+def test_any_size(network, shape):
+    map_ = predict(network, stack_of(*shape))
+    assert map_.shape == shape
+    assert map_.dtype == np.float32
+    assert ((map_ >= 0) & (map_ <= 1)).all()
+
+
+@pytest.mark.parametrize(("average", "turns"), [("flips", 2), ("dihedral", 1)])
+def test_averages_turn_with_the_image(network, average, turns):
+    stack = stack_of(1, 64, 96)
+    turned = np.ascontiguousarray(np.rot90(stack, turns, (1, 2)))
+    expected = np.rot90(predict(network, stack, average=average), turns, (1, 2))
+    np.testing.assert_allclose(predict(network, turned, average=average), expected, atol=1e-5)
+
+
+def test_an_average_is_the_mean_of_its_poses(network):
+    stack = stack_of(1, 48, 48)
+    poses = [
+        np.flip(predict(network, np.ascontiguousarray(np.flip(stack, axes))), axes)
+        for axes in ((), (1,), (2,), (1, 2))
+    ]
+    found = predict(network, stack, average="flips")
+    np.testing.assert_allclose(found, np.mean(poses, axis=0), atol=1e-6)
+
+
+def test_contrast_and_dtype_do_not_matter(network):
+    stack = stack_of(1, 48, 48)
+    plain = predict(network, stack)
+    for other in (stack.astype(np.uint16) * 200 + 9, stack.astype(np.float32) / 255 - 3):
+        np.testing.assert_allclose(predict(network, other), plain, atol=1e-4)
+
+
+def test_neighbours_are_given_and_repeated_at_the_ends():
+    stack = stack_of(3, 4, 5)
+    section = with_neighbours(stack, 0, 1)
+    np.testing.assert_array_equal(section[0], normalise(stack[0]))
+    np.testing.assert_array_equal(section[1], normalise(stack[0]))
+    np.testing.assert_array_equal(section[2], normalise(stack[1]))
+
+
+def test_a_network_with_neighbours():
+    network = models.build("resunet", width=4, depth=2, in_channels=3)
+    assert predict(network, stack_of(2, 20, 20), context=1).shape == (2, 20, 20)
+
+
+def test_progress_counts_every_pixel(network):
+    seen = []
+    predict(network, stack_of(2, 500, 400), tile=320, advance=seen.append)
+    assert sum(seen) == pytest.approx(2 * 512 * 400, rel=1e-2)
+
+
+def test_normalised_sections_have_mean_0_and_deviation_1():
+    section = normalise(stack_of(20, 30))
+    assert section.dtype == np.float32
+    assert section.mean() == pytest.approx(0, abs=1e-6)
+    assert section.std() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("stack", "match"),
+    [
+        (
+            np.stack([stack_of(8, 8), np.full((8, 8), 7, np.uint8)]),
+            "section 1: all pixels .* are 7",
+        ),
+        (np.full((1, 8, 8), np.nan, np.float32), "section 0: .*not finite"),
+        (np.zeros((8, 8)), r"axes \(Z, Y, X\), this array has shape \(8, 8\)"),
+    ],
+)
+def test_what_cannot_be_predicted(network, stack, match):
+    with pytest.raises(InputError, match=match):
+        predict(network, stack)
+
+
+def test_devices():
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type in ("cpu", "cuda")
+    with pytest.raises(SettingsError, match="unknown device 'tpu'"):
+        choose_device("tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(SettingsError, match="'cuda' is not available"):
+            choose_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("able", "expected"),
+    [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx512_f": True}, "fp32")],
+)
+def test_bf16_only_where_it_is_native(monkeypatch, able, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    assert choose_precision("auto", torch.device("cpu")) == expected
+    assert choose_precision("bf16", torch.device("cpu")) == "bf16"

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from axolemma.errors import InputError
+from axolemma.tiles import tiles
+
+
+@given(
+    shape=st.tuples(st.integers(1, 900), st.integers(1, 900)),
+    size=st.integers(200, 400),
+    margin=st.integers(0, 40),
+    multiple=st.sampled_from([1, 8, 16]),
+)
+def test_weights_add_up_to_one(shape, size, margin, multiple):
+    total = np.zeros(shape)
+    for tile in tiles(shape, size=size, margin=margin, multiple=multiple):
+        assert max(tile.box.shape) <= size
+        assert all(start % multiple == 0 for start in tile.box.start)
+        assert tile.weight.shape == tile.box.shape
+        assert (tile.weight >= 0).all()
+        total[tile.box.slices] += tile.weight
+    np.testing.assert_allclose(total, 1, atol=1e-6)
+
+
+def test_inner_margins_count_nothing_and_outer_edges_count_fully():
+    first, *_, last = tiles((1, 1000), size=400, margin=50)
+    assert (first.weight[0, -50:] == 0).all()
+    assert (first.weight[0, :50] == 1).all()
+    assert (last.weight[0, :50] == 0).all()
+    assert (last.weight[0, -50:] == 1).all()
+
+
+def test_a_section_that_fits_is_one_tile():
+    (tile,) = tiles((30, 40), size=64, margin=16, multiple=16)
+    assert tile.box.shape == (30, 40)
+    assert (tile.weight == 1).all()
+
+
+def test_tiles_of_margins_only():
+    with pytest.raises(InputError, match="too small for a margin of 64; take at least 208"):
+        list(tiles((999, 999), size=200, margin=64, multiple=16))
