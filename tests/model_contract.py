@@ -1,5 +1,7 @@
 """What every network must do; `test_models.py` runs it on each of them."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ class ModelContract:
     """Subclasses name a network and arguments that make it small."""
 
     name: str
-    small: dict[str, int]
+    small: ClassVar[dict[str, int]]
 
     @pytest.fixture
     def network(self) -> nn.Module:

@@ -95,7 +95,7 @@ def test_weights_that_do_not_fit(tmp_path, file):
 def test_a_place_that_cannot_be_written(tmp_path, network):
     blocker = tmp_path / "file"
     blocker.write_text("")
-    with pytest.raises(InputError, match="the folder .* does not exist"):
+    with pytest.raises(InputError, match=r"the folder .* does not exist"):
         save_model(blocker / "model.safetensors", network, INFO)
     assert list(tmp_path.iterdir()) == [blocker]
 

@@ -1,3 +1,6 @@
+from itertools import pairwise
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import nn
@@ -10,21 +13,19 @@ from model_contract import ModelContract
 
 class TestResUNet(ModelContract):
     name = "resunet"
-    small = {"width": 4, "depth": 3}
+    small: ClassVar = {"width": 4, "depth": 3}
 
 
 class TestUNet(ModelContract):
     name = "unet"
-    small = {"width": 4, "depth": 3}
+    small: ClassVar = {"width": 4, "depth": 3}
 
     def test_has_the_papers_parameters(self):
         # The paper's 31.0 M: 3×3 and 1×1 convolutions and 2×2 up-convolutions of 64 … 1024
         # channels; ours has batch normalisation in place of the 3×3 convolutions' biases.
         widths = [64, 128, 256, 512, 1024]
         down = sum(9 * a * b + 9 * b * b for a, b in zip([1, *widths], widths, strict=False))
-        up = sum(
-            4 * b * a + a + 9 * b * a + 9 * a * a for a, b in zip(widths, widths[1:], strict=False)
-        )
+        up = sum(4 * b * a + a + 9 * b * a + 9 * a * a for a, b in pairwise(widths))
         norms = 2 * 2 * (sum(widths) + sum(widths[:-1]))
         assert models.parameters(models.build("unet")) == down + up + norms + 64 + 1
         assert models.parameters(models.build("unet")) == pytest.approx(31.0e6, rel=0.01)

@@ -143,7 +143,11 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Of AdamW.")] = None,
     dice: Annotated[float | None, typer.Option(help="Weight of the Dice loss.")] = None,
+    thicken: Annotated[
+        int | None, typer.Option(help="Pixels by which membranes are thickened for learning.")
+    ] = None,
     averaging: Annotated[float | None, typer.Option(help="Decay of the weight average.")] = None,
+    save_every: Annotated[float | None, typer.Option(help="Seconds between saves.")] = None,
     truth_is: TruthIs = None,
     device: Device = None,
     precision: Precision = None,

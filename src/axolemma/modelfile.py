@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -78,7 +77,7 @@ class Model:
     source: str
 
 
-def save_model(path: str | os.PathLike[str], network: nn.Module, info: ModelInfo) -> None:
+def save_model(path: str | Path, network: nn.Module, info: ModelInfo) -> None:
     """Write a model file, whole or not at all.
 
     Parameters
@@ -101,7 +100,7 @@ def save_model(path: str | os.PathLike[str], network: nn.Module, info: ModelInfo
             raise InputError(f"{path}: the model file cannot be written: {error}") from error
 
 
-def load_model(name_or_path: str | os.PathLike[str]) -> Model:
+def load_model(name_or_path: str | Path) -> Model:
     """Load a model by its name or from its file.
 
     Parameters
@@ -138,7 +137,7 @@ def bundled() -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder.glob("*.safetensors"))}
 
 
-def _locate(name_or_path: str | os.PathLike[str]) -> Path:
+def _locate(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if path.is_dir():
         if (path / "model.safetensors").is_file():

@@ -69,8 +69,13 @@ class TrainSettings(_Settings):
         Of AdamW; the rate is the highest of warm-up and cosine.
     dice
         Weight of the soft Dice loss beside binary cross-entropy.
+    thicken
+        Pixels by which the membrane is thickened on every side for learning. The scores forgive a
+        thick membrane, not a gap.
     averaging
         Decay per step of the weight average.
+    save_every
+        Seconds between two writes of the state that a killed run goes on from.
     device, precision
         Where and how to compute.
     """
@@ -91,7 +96,9 @@ class TrainSettings(_Settings):
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     dice: float = Field(default=0.5, ge=0)
+    thicken: int = Field(default=1, ge=0)
     averaging: float = Field(default=0.99, ge=0, lt=1)
+    save_every: float = Field(default=20.0, ge=0)
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 

@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from scipy import ndimage
 from torch import Tensor, nn
 
 from axolemma import augment, datasets, models
@@ -46,14 +47,14 @@ from axolemma.settings import TrainSettings, check
 
 __all__ = ["Progress", "fit", "split", "train"]
 
-#: Seconds between two writes of the run's state.
-CHECKPOINT_SECONDS = 20.0
-
 #: Shares of the budget at which the averaged weights are validated; the last one chooses too.
 VALIDATIONS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9)
 
 #: Share of the budget over which the learning rate rises; it then falls along a cosine.
 WARM_UP = 0.05
+
+#: Where the data lies and how often to save may change when a run goes on; the data may not.
+_MAY_CHANGE = ("data", "save_every")
 
 AVERAGES: tuple[Average, ...] = ("none", "flips", "dihedral")
 
@@ -234,6 +235,7 @@ def fit(
     losses: list[float] = []
     said = saved = time.monotonic()
     network.train()
+    target = _thickened(truth, settings.thicken)
     while (done := clock.done(state)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * _schedule(done)
@@ -241,7 +243,7 @@ def fit(
         torch.manual_seed((settings.seed << 32) + state.step)
         rng = np.random.default_rng((settings.seed, state.step))
         sections = rng.choice(train_set, settings.batch)
-        crops, drawn = _batch(rng, images, truth, sections, settings)
+        crops, drawn = _batch(rng, images, target, sections, settings)
         with autocast(precision, device):
             logits = network(crops.to(device, memory_format=torch.channels_last))
         loss = bce_dice(logits.float(), drawn.to(device), dice=settings.dice)
@@ -272,7 +274,7 @@ def fit(
             losses.clear()
             metrics.write(step=state.step, done=done, loss=mean, seconds=clock.elapsed())
             report(Progress(state.step, done, mean, state.v_rand, clock.seconds_left(state)))
-        if now - saved > CHECKPOINT_SECONDS:
+        if now - saved >= settings.save_every:
             state.seconds = clock.elapsed()
             _save_state(run, state, network, average, best, optimizer)
             saved = time.monotonic()
@@ -390,6 +392,14 @@ def _prepare(data: Pairs) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     return np.stack(sections), data.truth
 
 
+def _thickened(truth: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:
+    """Grow the membrane of every section by `pixels`, 4-connectedly."""
+    if pixels == 0:
+        return truth
+    grown = [ndimage.binary_dilation(section, iterations=pixels) for section in truth]
+    return np.stack(grown).astype(np.uint8)
+
+
 def _neighbourhood(images: NDArray[np.float32], z: int, context: int) -> NDArray[np.float32]:
     numbers = np.clip(np.arange(z - context, z + context + 1), 0, len(images) - 1)
     return images[numbers]
@@ -483,8 +493,7 @@ def _open_run(run: Path, settings: TrainSettings, data_hash: str) -> Path:
         if file.is_file():
             there = json.loads(file.read_text(encoding="utf-8"))["settings"]
             for key in sorted(asked.keys() | there.keys()):
-                # Where the data lies may change; what it is may not.
-                if key != "data" and asked.get(key) != there.get(key):
+                if key not in _MAY_CHANGE and asked.get(key) != there.get(key):
                     raise SettingsError(
                         f"{run}: the run there has {key} = {there.get(key)!r}, this one "
                         f"{asked.get(key)!r}; repeat its settings to go on, or choose another "
@@ -553,10 +562,14 @@ def _load_state(
             parts.setdefault(part, {})[rest] = value
         for name, module in (("network", network), ("average", average), ("best", best)):
             module.load_state_dict(parts[name])
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in parts["optimizer"].items():
             index, rest = key.split(".", 1)
-            moments.setdefault(int(index), {})[rest] = value
+            like = parameters[int(index)]
+            # The fused optimizer walks through memory: moments must lie as their weights do.
+            laid = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+            moments.setdefault(int(index), {})[rest] = laid
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

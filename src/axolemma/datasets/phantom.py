@@ -22,7 +22,7 @@ __all__ = ["VOXEL_SIZE", "PhantomBlock", "phantom"]
 VOXEL_SIZE = (50.0, 4.0, 4.0)
 """Size of a voxel, ZYX, in nm."""
 
-_MISALIGNMENT = 2.5  # sigma of the shift of a section against its place, px
+_MISALIGNMENT = 4.5  # sigma of the shift of a section against its place, px
 _LINE = 2.2  # half width of the line that an expert draws along an upright membrane, px
 _SMEAR = 0.18  # how much of a membrane's sideways run through the section the line covers
 

@@ -27,9 +27,9 @@ from axolemma.datasets.phantom_fields import (
 __all__ = ["Bend", "Cells", "cells_of_section", "fibre_plane"]
 
 # Three families of columns, thin to thick, one column in each square of a lattice.
-_SPACING = (35.0, 88.0, 190.0)  # side of the square, px
+_SPACING = (36.0, 88.0, 190.0)  # side of the square, px
 _SHARE = (1.0, 0.55, 0.6)  # part of the squares that hold a column
-_RADIUS = (8.0, 26.0, 66.0)  # px
+_RADIUS = (8.0, 26.0, 60.0)  # px
 _RADIUS_VARIETY = (0.7, 0.5, 0.3)  # between columns, as a part of it
 _RADIUS_SPREAD = (3.5, 6.0, 14.0)  # along the fibre, px
 _WANDER = (10.0, 18.0, 30.0)  # of the axis along the fibre, px
@@ -139,7 +139,10 @@ def _stands(key: np.uint64, family: int, i: int, j: int) -> bool:
 
 @compiled
 def _name(key: np.uint64, family: int, i: int, j: int) -> np.uint32:
-    """Follow the adoptions, always to the right, downwards or to a thicker one; name the last."""
+    """Follow the adoptions, always downwards, to the right or to a thicker one; name the last.
+
+    The name is the family and the square, unique over a million pixels each way.
+    """
     for _ in range(8):
         bits = mix(key, family + 6, i, j)
         if uniform(bits, 0, 0, 0) >= _ADOPTED[family]:

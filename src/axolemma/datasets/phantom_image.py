@@ -1,6 +1,11 @@
-"""What the microscope shows of a section of the phantom: stain, organelles, blur and noise."""
+"""What the microscope shows of a section of the phantom: stain, organelles, blur and noise.
+
+Stain is told in grey levels below clear cytoplasm. Coordinates stay those of the volume until a
+pixel is written, so that rounding is the same in every block.
+"""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,26 +27,27 @@ __all__ = ["HALO", "micrograph"]
 # Pixels around the window that the stamps and the blur reach into it.
 HALO = 12
 
-_CYTOPLASM = 152.0  # grey level of clear cytoplasm
+_CYTOPLASM = 153.0  # grey level of clear cytoplasm
 _MEMBRANE = 104.0  # stain of the middle of an upright membrane
+_MEMBRANE_HALF_WIDTH = 4.1  # px, where it fades into the cytoplasm
 _SATURATION = 170.0  # stain beyond which more of it hardly shows
-_MEMBRANE_HALF_WIDTH = 4.1  # px
-_BLUR = np.array([0.5, 0.21, 0.04])  # optics
-_NOISE = np.array([0.8, 0.4, 0.05])
-_ONE = np.array([1.0])
-_NOISE_SIGMA = 19.5  # of the noise that is there before the optics' blur, grey levels
-_READOUT_SIGMA = 8.0  # of the noise of single pixels, grey levels
+_TUBULE_SPACING = 13.0  # side of the square of the fibre plane that holds a microtubule, px
+_VESICLE_SPACING = 12  # px
+_SYNAPSE_DEPTH, _SYNAPSE_SPACING, _SYNAPSE_REACH = 5, 120, 34.0  # sections, px, px
+
+_BLUR = np.array([0.5, 0.21, 0.04])  # of the optics: half kernel, px
+_NOISE = np.array([0.86, 0.37, 0.02])  # of the noise that the camera smears: half kernel
+_NOISE_SIGMA = 19.5  # of that noise before its kernel, grey levels
+_PIXEL = np.array([1.0])
+_PIXEL_SIGMA = 8.0  # of the noise of single pixels, grey levels
+
+_Field = Callable[[str, float, float], NDArray[np.float64]]
 
 
 @compiled
 def _bump(t: float) -> float:
-    """Return a soft bump: 1 at 0, 0 from 1 on."""
-    return (1.0 - t * t) ** 2 if t * t < 1.0 else 0.0
-
-
-def _ridge(field: NDArray[np.float64], width: float) -> NDArray[np.float64]:
-    """Return 1 where a field crosses zero, falling to 0 where it is `width` off."""
-    return np.maximum(0.0, 1.0 - (field / width) ** 2)
+    """Return a soft bump: 1 at 0, and 0 beyond 1 on either side."""
+    return (1.0 - t * t) * (1.0 - t * t) if t * t < 1.0 else 0.0
 
 
 @compiled
@@ -49,23 +55,24 @@ def _synapses(
     key: np.uint64, z: int, corner: tuple[int, int], shape: tuple[int, int]
 ) -> NDArray[np.float64]:
     """Return how near a synapse is, 1 at its middle; each spans some 3 sections."""
-    deep, wide, reach = 5, 120, 34.0
+    side = _SYNAPSE_SPACING
     near = np.zeros(shape)
-    for k in range(z // deep - 1, z // deep + 2):
-        for i in range(corner[0] // wide - 1, (corner[0] + shape[0]) // wide + 2):
-            for j in range(corner[1] // wide - 1, (corner[1] + shape[1]) // wide + 2):
+    for k in range(z // _SYNAPSE_DEPTH - 1, z // _SYNAPSE_DEPTH + 2):
+        for i in range(corner[0] // side - 1, (corner[0] + shape[0]) // side + 2):
+            for j in range(corner[1] // side - 1, (corner[1] + shape[1]) // side + 2):
                 bits = mix(key, k, i, j)
-                if uniform(bits, 0, 0, 0) > 0.6:
+                height = _bump(((k + uniform(bits, 1, 0, 0)) * _SYNAPSE_DEPTH - z) / 2.2)
+                if height == 0.0 or uniform(bits, 0, 0, 0) > 0.6:
                     continue
-                dz = (k + uniform(bits, 1, 0, 0)) * deep - z
-                y = (i + uniform(bits, 2, 0, 0)) * wide - corner[0]
-                x = (j + uniform(bits, 3, 0, 0)) * wide - corner[1]
-                size = reach * (0.45 + 0.55 * uniform(bits, 4, 0, 0))
-                height = _bump(dz / 2.2)
-                for r in range(max(0, math.ceil(y - size)), min(shape[0], math.ceil(y + size))):
-                    for c in range(max(0, math.ceil(x - size)), min(shape[1], math.ceil(x + size))):
-                        t = math.sqrt((r - y) ** 2 + (c - x) ** 2) / size
-                        near[r, c] = max(near[r, c], height * _bump(t))
+                y, x = (i + uniform(bits, 2, 0, 0)) * side, (j + uniform(bits, 3, 0, 0)) * side
+                size = _SYNAPSE_REACH * (0.45 + 0.55 * uniform(bits, 4, 0, 0))
+                top, left = math.floor(y - size) - corner[0], math.floor(x - size) - corner[1]
+                span = math.ceil(2.0 * size) + 1
+                for r in range(max(0, top), min(shape[0], top + span)):
+                    for c in range(max(0, left), min(shape[1], left + span)):
+                        dy, dx = corner[0] + r - y, corner[1] + c - x
+                        away = math.sqrt(dy * dy + dx * dx) / size
+                        near[r, c] = max(near[r, c], height * _bump(away))
     return near
 
 
@@ -77,61 +84,59 @@ def _cytoplasm(key: np.uint64, u: float, v: float, neuron: int, grain: float) ->
     if uniform(bits, 1, 0, 0) < 0.08:
         tone += 24.0
     stain = tone + (0.7 + 0.6 * uniform(bits, 2, 0, 0)) * grain
-    side = 13.0
-    i, j = math.floor(u / side), math.floor(v / side)
-    tube = mix(bits, 3, i, j)
-    if uniform(tube, 0, 0, 0) < 0.5:
-        du = u / side - i - 0.3 - 0.4 * uniform(tube, 1, 0, 0)
-        dv = v / side - j - 0.3 - 0.4 * uniform(tube, 2, 0, 0)
-        away = math.sqrt(du * du + dv * dv) * side
-        stain += (50.0 + 75.0 * uniform(tube, 3, 0, 0)) * _bump(away / 3.5)
+    # Microtubules run along the fibre: they stand on the fibre plane, one in a square at most.
+    i, j = math.floor(u / _TUBULE_SPACING), math.floor(v / _TUBULE_SPACING)
+    tubule = mix(bits, 3, i, j)
+    if uniform(tubule, 0, 0, 0) < 0.5:
+        du = u - (i + 0.3 + 0.4 * uniform(tubule, 1, 0, 0)) * _TUBULE_SPACING
+        dv = v - (j + 0.3 + 0.4 * uniform(tubule, 2, 0, 0)) * _TUBULE_SPACING
+        dark = 50.0 + 75.0 * uniform(tubule, 3, 0, 0)
+        stain += dark * _bump(math.sqrt(du * du + dv * dv) / 3.5)
     return stain
 
 
 @compiled
-def _inside_mitochondrion(depth: float, crista: float, grain: float) -> float:
-    """Return the stain at a depth inside a mitochondrion: two membranes, matrix and cristae."""
-    walls = 60.0 * _bump((depth - 1.0) / 2.4) - 14.0 * _bump((depth - 4.0) / 2.0)
+def _mitochondrion(depth: float, crista: float, grain: float) -> float:
+    """Return the stain at a depth inside a mitochondrion: its wall, the matrix, light cristae."""
+    wall = 60.0 * _bump((depth - 1.0) / 2.4) - 14.0 * _bump((depth - 4.0) / 2.0)
     matrix = 98.0 - 66.0 * _bump(max(0.0, depth) / 6.0)
     phase = abs(crista / 11.0 - math.floor(crista / 11.0) - 0.5) * 2.0
     light = 66.0 * _bump(phase / 0.42) * _bump(max(0.0, 8.5 - depth) / 5.0)
-    return matrix + walls - light + 0.7 * grain
+    return wall + matrix - light + 0.7 * grain
+
+
+@compiled
+def _membrane(gap: float, slant: float) -> float:
+    """Return the stain at a distance from a membrane, which fades and widens as it slants."""
+    half_width = math.sqrt(_MEMBRANE_HALF_WIDTH * _MEMBRANE_HALF_WIDTH + 0.25 * slant * slant)
+    fade = math.sqrt(_MEMBRANE_HALF_WIDTH / half_width)
+    return _MEMBRANE * fade * math.sqrt(fade) * _bump(gap / half_width)
 
 
 @compiled
 def _stain(
     key: np.uint64,
     cells: Cells,
-    u: NDArray[np.float64],
-    v: NDArray[np.float64],
+    bend: Bend,
     grain: NDArray[np.float64],
     wobble: NDArray[np.float64],
     strength: NDArray[np.float64],
     synapse: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Return how much darker than clear cytoplasm each pixel is, in grey levels."""
+    """Return the stain of all that is larger than a vesicle.
+
+    `wobble` bends the cristae (px), `strength` is a factor on the membranes, `synapse` is nearness.
+    """
     height, width = cells.gap.shape
     stain = np.empty((height, width))
     for r in range(height):
         for c in range(width):
-            gap = cells.gap[r, c]
-            dark = _cytoplasm(key, u[r, c], v[r, c], cells.neuron[r, c], grain[r, c])
-            depth = cells.mito[r, c]
+            gap, depth = cells.gap[r, c], cells.mito[r, c]
+            dark = _cytoplasm(key, bend.u[r, c], bend.v[r, c], cells.neuron[r, c], grain[r, c])
             if depth > -1.5:
-                into = _inside_mitochondrion(
-                    depth, cells.crista[r, c] + 4.0 * wobble[r, c], grain[r, c]
-                )
-                share = min(1.0, (depth + 1.5) / 1.5)
-                dark += share * (into - dark)
-            half = math.sqrt(_MEMBRANE_HALF_WIDTH**2 + (0.5 * cells.slant[r, c]) ** 2)
-            fade = math.sqrt(_MEMBRANE_HALF_WIDTH / half)
-            dark += (
-                _bump(gap / half)
-                * _MEMBRANE
-                * fade
-                * math.sqrt(fade)
-                * (1.0 + 0.12 * strength[r, c])
-            )
+                inside = _mitochondrion(depth, cells.crista[r, c] + wobble[r, c], grain[r, c])
+                dark += min(1.0, (depth + 1.5) / 1.5) * (inside - dark)
+            dark += strength[r, c] * _membrane(gap, cells.slant[r, c])
             dark += synapse[r, c] * (20.0 + 110.0 * _bump(gap / 14.0))
             stain[r, c] = dark
     return stain
@@ -144,37 +149,66 @@ def _add_vesicles(
     corner: tuple[int, int],
     cells: Cells,
     crowd: NDArray[np.float64],
-    synapse: NDArray[np.float64],
     stain: NDArray[np.float64],
 ) -> None:
     """Draw vesicles, thinner than a section and so new in each, inside the cells that have them."""
-    side = 12
+    side = _VESICLE_SPACING
     height, width = stain.shape
-    for i in range((corner[0] - 6) // side, (corner[0] + height + 6) // side + 1):
-        for j in range((corner[1] - 6) // side, (corner[1] + width + 6) // side + 1):
+    for i in range(corner[0] // side, (corner[0] + height) // side + 1):
+        for j in range(corner[1] // side, (corner[1] + width) // side + 1):
             bits = mix(key, z, i, j)
-            y = (i + uniform(bits, 1, 0, 0)) * side - corner[0]
-            x = (j + uniform(bits, 2, 0, 0)) * side - corner[1]
-            r, c = math.floor(y), math.floor(x)
-            if r < 0 or c < 0 or r >= height or c >= width:
+            y, x = (i + uniform(bits, 1, 0, 0)) * side, (j + uniform(bits, 2, 0, 0)) * side
+            r, c = math.floor(y) - corner[0], math.floor(x) - corner[1]
+            if not (0 <= r < height and 0 <= c < width):
                 continue
             radius = 3.4 + 1.2 * uniform(bits, 3, 0, 0)
             if cells.gap[r, c] < radius + 4.0 or cells.mito[r, c] > -radius - 1.0:
                 continue
-            holder = uniform(key, cells.neuron[r, c], 0, 0)
-            chance = max(0.0, 0.9 - 2.2 * holder + 0.35 * crowd[r, c]) + 0.08 + synapse[r, c]
-            if uniform(bits, 0, 0, 0) > chance:
+            content = max(0.0, 0.9 - 2.2 * uniform(key, cells.neuron[r, c], 0, 0) + crowd[r, c])
+            if uniform(bits, 0, 0, 0) > content + 0.08:
                 continue
-            full = uniform(bits, 4, 0, 0) < 0.1
+            dense = uniform(bits, 4, 0, 0) < 0.1
             dark = 40.0 + 50.0 * uniform(bits, 5, 0, 0)
             for a in range(max(0, r - 6), min(height, r + 8)):
                 for b in range(max(0, c - 6), min(width, c + 8)):
-                    away = math.sqrt((a - y) ** 2 + (b - x) ** 2)
-                    if full:
-                        stain[a, b] += dark * 1.4 * _bump(away / (radius + 1.0))
+                    dy, dx = corner[0] + a - y, corner[1] + b - x
+                    away = math.sqrt(dy * dy + dx * dx)
+                    if dense:
+                        stain[a, b] += 1.4 * dark * _bump(away / (radius + 1.0))
                     else:
                         stain[a, b] += dark * _bump((away - radius) / 2.0)
                         stain[a, b] -= 0.3 * dark * _bump(away / radius)
+
+
+def _grain(field: _Field) -> NDArray[np.float64]:
+    """Return the stain of what has no name in the cytoplasm, and of the sheets of reticulum."""
+    grain = 11.0 * field("granules", 0.4, 2.2) + 15.0 * field("clumps", 0.7, 5.5)
+    grain -= 9.0 * field("clouds", 2.0, 30.0)
+    grain -= 14.0 * np.maximum(field("lakes", 1.5, 45.0) - 1.2, 0.0)
+    # A sheet is where a smooth field crosses zero; another field says where sheets are.
+    across = field("sheets", 1.5, 30.0) / 0.13
+    grain += (
+        45.0
+        * np.maximum(1.0 - across * across, 0.0)
+        * np.clip(field("sheet ends", 1.0, 22.0) - 0.9, 0.0, 1.0)
+    )
+    return grain
+
+
+def _exposed(
+    seed: int, z: int, corner: tuple[int, int], stain: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """Take the picture of a stained window: saturation, blur, exposure of the section, noise."""
+    seen = blur(stain * (_SATURATION / np.sqrt(_SATURATION**2 + stain * stain)), _BLUR)
+    start = (corner[0] + len(_BLUR) - 1, corner[1] + len(_BLUR) - 1)
+    noise = _NOISE_SIGMA * correlated_noise(derive(seed, "camera"), z, start, seen.shape, _NOISE)
+    noise += _PIXEL_SIGMA * correlated_noise(derive(seed, "pixels"), z, start, seen.shape, _PIXEL)
+    key = derive(seed, "exposure")
+    light = _CYTOPLASM + 8.0 * normal(key, z, 0, 0)
+    contrast = 1.0 + 0.06 * normal(key, z, 1, 0)
+    roughness = 1.0 + 0.17 * normal(key, z, 2, 0)
+    grey = light - contrast * seen + roughness * noise
+    return np.clip(np.floor(grey + 0.5), 0.0, 255.0).astype(np.uint8)
 
 
 def micrograph(
@@ -194,7 +228,7 @@ def micrograph(
     corner
         First pixel (y, x) of `cells`.
     cells, bend
-        What lies in the window.
+        What lies in the window; `bend` may be larger at its far ends.
     offset
         The section's misalignment, in px.
     """
@@ -203,28 +237,12 @@ def micrograph(
     def field(name: str, step_z: float, step: float) -> NDArray[np.float64]:
         return smooth_field(derive(seed, name), float(z), corner, shape, step_z, step, offset)
 
-    grain = 11.0 * field("granules", 0.4, 2.2) + 15.0 * field("clumps", 0.7, 5.5)
-    grain -= 9.0 * field("clouds", 2.0, 30.0) + 14.0 * np.maximum(
-        field("lakes", 1.5, 45.0) - 1.2, 0
-    )
-    sheet, gate = field("cisternae", 1.5, 30.0), field("cisterna ends", 1.0, 22.0)
-    grain += 45.0 * _ridge(sheet, 0.13) * np.clip(gate - 0.9, 0.0, 1.0)
     synapse = _synapses(derive(seed, "synapses"), z, corner, shape)
-    u, v = np.ascontiguousarray(bend.u[:-1, :-1]), np.ascontiguousarray(bend.v[:-1, :-1])
-    wobble, strength = field("cristae", 3.0, 18.0), field("membranes", 1.0, 14.0)
-    stain = _stain(derive(seed, "cytoplasm"), cells, u, v, grain, wobble, strength, synapse)
-    crowd = field("crowds", 3.0, 40.0)
-    _add_vesicles(derive(seed, "vesicles"), z, corner, cells, crowd, synapse, stain)
-
-    key = derive(seed, "exposure")
-    contrast, light, rough = (normal(key, z, n, 0) for n in range(3))
+    wobble, strength = 4.0 * field("cristae", 3.0, 18.0), 1.0 + 0.12 * field("stain", 1.0, 14.0)
+    stain = _stain(derive(seed, "cytoplasm"), cells, bend, _grain(field), wobble, strength, synapse)
+    crowd = 0.35 * field("crowds", 3.0, 40.0) + synapse
+    _add_vesicles(derive(seed, "vesicles"), z, corner, cells, crowd, stain)
     stain += 7.0 * field("illumination", 0.3, 190.0)
     crop = HALO - len(_BLUR) + 1
-    stain *= _SATURATION / np.sqrt(_SATURATION**2 + stain * stain)
-    seen = blur(np.ascontiguousarray(stain[crop:-crop, crop:-crop]), _BLUR)
-    inner = (corner[0] + HALO, corner[1] + HALO)
-    noise = _NOISE_SIGMA * correlated_noise(derive(seed, "noise"), z, inner, seen.shape, _NOISE)
-    noise += _READOUT_SIGMA * correlated_noise(derive(seed, "readout"), z, inner, seen.shape, _ONE)
-    grey = _CYTOPLASM + 8.0 * light - (1.0 + 0.06 * contrast) * seen
-    grey += (1.0 + 0.17 * rough) * noise
-    return np.clip(np.floor(grey + 0.5), 0, 255).astype(np.uint8)
+    window = np.ascontiguousarray(stain[crop:-crop, crop:-crop])
+    return _exposed(seed, z, (corner[0] + crop, corner[1] + crop), window)

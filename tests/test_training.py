@@ -1,0 +1,215 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, safe_open
+
+import axolemma
+from axolemma.datasets import Pairs, phantom_pairs
+from axolemma.errors import AxolemmaError, InputError, SettingsError
+from axolemma.images import write_tiff
+from axolemma.modelfile import load_model, state_hash
+from axolemma.settings import TrainSettings, check
+from axolemma.training import fit, split
+
+SMALL = {"width": 4, "depth": 2, "crop": 64, "batch": 2, "precision": "fp32", "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return phantom_pairs((5, 128, 128))
+
+
+def settings(**values):
+    return check(TrainSettings, {"data": "made", **SMALL, **values})
+
+
+def test_a_run_leaves_a_model_and_its_story(pairs, tmp_path):
+    reports = []
+    model = fit(pairs, settings(steps=12), tmp_path / "run", report=reports.append)
+    run = tmp_path / "run"
+    assert {f.name for f in run.iterdir()} == {
+        "settings.json",
+        "metrics.jsonl",
+        "model.safetensors",
+    }
+    assert reports[-1].done == 1
+    assert reports[-1].step == 12
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
+    assert sum("v_rand" in line for line in lines) >= 5
+    assert set(model.info.thresholds) == {"none", "flips", "dihedral"}
+    assert model.info.training["slices"] == "0-4"
+    assert model.info.training["validated_on"] == "4-4"
+    assert model.info.training["weights_sha256"] == state_hash(model.network)
+    assert model.info.voxel_size == (50, 4, 4)
+
+
+def test_a_finished_run_is_not_repeated(pairs, tmp_path):
+    first = fit(pairs, settings(steps=3), tmp_path / "run")
+    before = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
+    again = fit(pairs, settings(steps=3), tmp_path / "run")
+    assert state_hash(again.network) == state_hash(first.network)
+    assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_it_learns_what_is_dark(tmp_path):
+    # Membranes drawn as dark lines in noise: easy enough for a minute network.
+    rng = np.random.default_rng(0)
+    truth = np.zeros((4, 96, 96), np.uint8)
+    truth[:, 23:26] = truth[:, 70:73] = truth[:, :, 47:50] = 1
+    images = (150 - 90 * truth + rng.normal(0, 12, truth.shape)).astype(np.uint8)
+    data = Pairs("lines", images, truth)
+    model = fit(data, settings(steps=80, learning_rate=1e-2), tmp_path / "run")
+    result = axolemma.segment(images[:1], model=model, precision="fp32")
+    assert axolemma.evaluate(result.membrane, truth[:1]).best().score > 0.95
+    assert result.cells.max() == 6
+
+
+def test_seed_decides_everything_but_the_data(pairs, tmp_path):
+    hashes = [
+        state_hash(fit(pairs, settings(steps=2, seed=seed), tmp_path / name).network)
+        for seed, name in ((0, "a"), (0, "b"), (1, "c"))
+    ]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_neighbouring_sections(pairs, tmp_path):
+    model = fit(pairs, settings(steps=2, context=1), tmp_path / "run")
+    assert model.network.stem.in_channels == 4 * 3
+    assert axolemma.segment(pairs.images, model=model).membrane.shape == pairs.images.shape
+
+
+def test_a_budget_in_minutes_is_kept(pairs, tmp_path):
+    started = time.monotonic()
+    model = fit(pairs, settings(budget="6s"), tmp_path / "run")
+    assert model.info.training["steps"] > 3
+    # Generous: the machine may be busy. What matters is that it ends by itself.
+    assert time.monotonic() - started < 60
+
+
+@pytest.fixture
+def folder(pairs, tmp_path):
+    place = tmp_path / "pairs"
+    place.mkdir()
+    write_tiff(place / "a.tif", pairs.images, voxel_size=(50, 4, 4))
+    write_tiff(place / "a-labels.tif", (1 - pairs.truth) * np.uint8(255))
+    return place
+
+
+def start(folder, run, *more):
+    flags = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
+    command = [sys.executable, "-m", "axolemma", "train", "--data", str(folder), *flags]
+    command += ["--steps=60", "--save-every=0", "-o", str(run), *more]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def finish(process):
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+
+
+def test_killed_twice_it_ends_bit_identical(folder, tmp_path):
+    finish(start(folder, tmp_path / "whole"))
+    state = tmp_path / "killed" / "state.safetensors"
+    for least in (8, 30):
+        process = start(folder, tmp_path / "killed")
+        deadline = time.monotonic() + 120
+        while step_of(state) < least:
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert not (tmp_path / "killed" / "model.safetensors").exists()
+    finish(start(folder, tmp_path / "killed"))
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert a.keys() == b.keys()
+    for key in a:
+        np.testing.assert_array_equal(a[key], b[key])
+    steps = [
+        json.loads(line)["step"]
+        for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert steps == sorted(steps)
+    infos = [load_model(tmp_path / name).info for name in ("whole", "killed")]
+    assert infos[0].thresholds == infos[1].thresholds
+
+
+def step_of(state):
+    if not state.exists():
+        return -1
+    with safe_open(state, framework="numpy") as file:
+        return json.loads(file.metadata()["state"])["step"]
+
+
+def test_a_run_of_other_settings_is_not_continued(pairs, tmp_path):
+    fit(pairs, settings(steps=1), tmp_path / "run")
+    with pytest.raises(SettingsError, match="has seed = 0, this one 3"):
+        fit(pairs, settings(steps=1, seed=3), tmp_path / "run")
+    other = Pairs("made", 255 - pairs.images, pairs.truth)
+    with pytest.raises(SettingsError, match="has data_sha256"):
+        fit(other, settings(steps=1), tmp_path / "run")
+
+
+def test_a_folder_of_other_things_is_left_alone(pairs, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="holds other files"):
+        fit(pairs, settings(steps=1), tmp_path)
+    with pytest.raises(InputError, match="cannot be written"):
+        fit(pairs, settings(steps=1), tmp_path / "notes.txt" / "run")
+    assert [f.name for f in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_damaged_state_is_named(pairs, tmp_path):
+    run = tmp_path / "run"
+    fit(pairs, settings(steps=1), run)
+    (run / "model.safetensors").rename(run / "state.safetensors")
+    with pytest.raises(InputError, match=r"state\.safetensors: the run's state cannot be read"):
+        fit(pairs, settings(steps=1), run)
+
+
+def test_an_exploding_loss_stops(pairs, tmp_path):
+    with pytest.raises(AxolemmaError, match="try a lower learning_rate"):
+        fit(pairs, settings(steps=30, learning_rate=1e30), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("values", "count", "expected"),
+    [
+        ({}, 30, (range(30), range(24, 30))),
+        ({"slices": "0-24"}, 30, (range(25), range(20, 25))),
+        ({"slices": "0-24", "validate": "3-5"}, 30, (range(25), range(3, 6))),
+        ({}, 2, (range(2), range(1, 2))),
+    ],
+)
+def test_split(values, count, expected):
+    assert split(settings(**values), count) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"slices": "0-4", "validate": "4-6"}, "4-6 must lie within the sections 0-4"),
+        ({"slices": "3", "validate": "3"}, "leaves none to learn from"),
+        ({"slices": "9"}, "leaves none to learn from"),
+        ({"slices": "28-40"}, "30"),
+    ],
+)
+def test_impossible_splits(values, match):
+    with pytest.raises(InputError, match=match):
+        split(settings(**values), 30)
+
+
+def test_public_train_takes_arrays(pairs, tmp_path):
+    model = axolemma.train((pairs.images, pairs.truth), run=tmp_path / "run", steps=1, **SMALL)
+    assert model.info.training["data"] == "arrays"
+    with pytest.raises(InputError, match="other values than 0"):
+        axolemma.train((pairs.images, pairs.truth * 255), run=tmp_path / "b", steps=1)
+    with pytest.raises(SettingsError, match="did you mean 'steps'"):
+        axolemma.train("phantom", run=tmp_path / "c", step=1)
