@@ -30,6 +30,8 @@ app = typer.Typer(
     epilog="Every command has --help with an example. --debug shows the traceback of an error.",
 )
 
+INTERRUPTED = 130  # the exit code that the parser turns Ctrl-C into
+
 out = Console()
 err = Console(stderr=True)
 
@@ -54,13 +56,12 @@ def main() -> None:
     debug = "--debug" in arguments
     try:
         code = app([a for a in arguments if a != "--debug"], standalone_mode=False)
-    except KeyboardInterrupt:
-        err.print("axolemma: stopped; a training goes on when its command is repeated")
-        code = 130
     except Exception as error:
         if debug:
             raise
         code = _explain(error)
+    if code == INTERRUPTED:
+        _plain("axolemma: stopped; a training goes on when its command is repeated")
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -175,7 +175,7 @@ def segment_stack(
             },
             "model": {"source": model.source, "weights_sha256": state_hash(model.network)},
             "settings": settings.model_dump(mode="json"),
-            "voxel_size": voxel_size,
+            "voxel_size": None if voxel_size is None else list(voxel_size),
             "threshold": result.threshold,
             "cells": None if result.cells is None else int(result.cells.max()),
             "device": str(device),
@@ -183,7 +183,9 @@ def segment_stack(
             "torch": torch.__version__,
             "seconds": round(time.monotonic() - started, 3),
         }
-        write_segmentation(partial, array, result, record, bits=settings.bits)
+        write_segmentation(
+            partial, array, result, record, voxel_size=voxel_size, bits=settings.bits
+        )
         _put_in_place(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -196,6 +198,7 @@ def write_segmentation(
     result: Segmentation,
     record: dict[str, Any],
     *,
+    voxel_size: tuple[float, float, float] | None = None,
     bits: int = 32,
 ) -> None:
     """Write membrane map, labels, preview and ``run.json`` of a stack into a folder.
@@ -210,11 +213,12 @@ def write_segmentation(
         What came of it, equal shape.
     record
         The content of ``run.json``.
+    voxel_size
+        (Z, Y, X) in nm, for the files' metadata.
     bits
         32 writes the membrane map as float, 8 as unsigned integers, 255 = membrane.
     """
     about = {"threshold": result.threshold, "sections": record["input"]["sections"]}
-    voxel_size = record["voxel_size"]
     membrane = result.membrane if bits == 32 else np.rint(result.membrane * 255).astype(np.uint8)
     write_tiff(
         folder / "membrane.tif", membrane, voxel_size=voxel_size, holds="membrane map", info=about

@@ -27,9 +27,9 @@ from axolemma.datasets.phantom_fields import (
 __all__ = ["Bend", "Cells", "cells_of_section", "fibre_plane"]
 
 # Three families of columns, thin to thick, one column in each square of a lattice.
-_SPACING = (36.0, 88.0, 190.0)  # side of the square, px
-_SHARE = (1.0, 0.55, 0.6)  # part of the squares that hold a column
-_RADIUS = (8.0, 26.0, 60.0)  # px
+_SPACING = (32.0, 80.0, 190.0)  # side of the square, px
+_SHARE = (1.0, 0.72, 0.65)  # part of the squares that hold a column
+_RADIUS = (6.0, 27.0, 64.0)  # px
 _RADIUS_VARIETY = (0.7, 0.5, 0.3)  # between columns, as a part of it
 _RADIUS_SPREAD = (3.5, 6.0, 14.0)  # along the fibre, px
 _WANDER = (10.0, 18.0, 30.0)  # of the axis along the fibre, px

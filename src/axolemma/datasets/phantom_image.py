@@ -37,9 +37,10 @@ _SYNAPSE_DEPTH, _SYNAPSE_SPACING, _SYNAPSE_REACH = 5, 120, 34.0  # sections, px,
 
 _BLUR = np.array([0.5, 0.21, 0.04])  # of the optics: half kernel, px
 _NOISE = np.array([0.86, 0.37, 0.02])  # of the noise that the camera smears: half kernel
-_NOISE_SIGMA = 19.5  # of that noise before its kernel, grey levels
+_NOISE_SIGMA = 20.5  # of that noise before its kernel, grey levels
+_BATCH = 6  # sections taken with one dose, and so equally noisy
 _PIXEL = np.array([1.0])
-_PIXEL_SIGMA = 8.0  # of the noise of single pixels, grey levels
+_PIXEL_SIGMA = 8.5  # of the noise of single pixels, grey levels
 
 _Field = Callable[[str, float, float], NDArray[np.float64]]
 
@@ -206,7 +207,7 @@ def _exposed(
     key = derive(seed, "exposure")
     light = _CYTOPLASM + 8.0 * normal(key, z, 0, 0)
     contrast = 1.0 + 0.06 * normal(key, z, 1, 0)
-    roughness = 1.0 + 0.17 * normal(key, z, 2, 0)
+    roughness = 0.5 + 0.85 * uniform(key, z // _BATCH, 2, 0)
     grey = light - contrast * seen + roughness * noise
     return np.clip(np.floor(grey + 0.5), 0.0, 255.0).astype(np.uint8)
 

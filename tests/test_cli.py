@@ -1,0 +1,263 @@
+"""The command line as a user meets it: results, and one sentence for each mistake."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+
+import axolemma
+from axolemma import cli
+from axolemma.datasets import phantom_pairs
+from axolemma.images import read, write_png, write_tiff
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Run the command line in an empty folder; return exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["axolemma", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return ended.value.code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder of pairs and the run of a small training on it."""
+    folder = tmp_path_factory.mktemp("files")
+    pairs = phantom_pairs((4, 96, 96))
+    data = folder / "data"
+    data.mkdir()
+    write_tiff(data / "train-volume.tif", pairs.images, voxel_size=(50, 4, 4))
+    write_tiff(data / "train-labels.tif", (1 - pairs.truth) * np.uint8(255))
+    settings = {"width": 4, "depth": 2, "crop": 64, "batch": 2, "steps": 3}
+    axolemma.train(data, run=folder / "run", slices="0-2", **settings)
+    return folder
+
+
+def test_train_segment_evaluate(call, files, tmp_path):
+    code, out, err = call(
+        *("train", "--data", files / "data", "--slices", "0-2", "--steps", 2, "--width", 4),
+        *("--crop", 64, "--batch", 1, "-o", "run"),
+    )
+    assert code == 0, err
+    assert "sections 0-2, of which 2-2 are held out" in err
+    assert "validation, averaged over dihedral: V_rand" in out
+    volume, labels = files / "data" / "train-volume.tif", files / "data" / "train-labels.tif"
+    code, out, err = call(
+        "segment", volume, "--model", "run", "--slices", "3", "-o", "out", "--json"
+    )
+    assert code == 0, err
+    record = json.loads(out)
+    assert record["input"]["sections"] == [3, 3]
+    assert read(tmp_path / "out" / "cells.tif").array.shape == (1, 96, 96)
+    code, out, err = call("evaluate", "out", labels)
+    assert code == 0, err
+    assert "chosen elsewhere" in out
+    assert "mean" in out
+    code, out, _ = call("evaluate", "out", labels, "--json")
+    told = json.loads(out)
+    assert told["held_out"]["v_rand"]["threshold"] == record["threshold"]
+    assert list(told["held_out"]["v_rand"]["sections"]) == ["3"]
+
+
+def test_a_yaml_file_gives_way_to_flags(call, files, tmp_path):
+    text = f"data: {files / 'data'}\nsteps: 1\nwidth: 4\ncrop: 64\nseed: 5\nvalidate: 3-3\n"
+    (tmp_path / "settings.yaml").write_text(text)
+    code, out, err = call("train", "--config", "settings.yaml", "--seed", 7, "-o", "run", "--json")
+    assert code == 0, err
+    used = json.loads(out)["training"]["settings"]
+    assert (used["seed"], used["steps"], used["validate"]) == (7, 1, "3-3")
+
+
+def test_models_and_info(call, files):
+    code, out, _ = call("models", "--json")
+    assert code == 0
+    assert [row["name"] for row in json.loads(out)] == ["resunet", "unet"]
+    assert "parameters" in call("models")[1]
+    code, out, _ = call("info", files / "run", "--json")
+    told = json.loads(out)
+    assert told["architecture"] == "resunet"
+    assert told["voxel_size"] == [50, 4, 4]
+    assert "thresholds.dihedral" in call("info", files / "run")[1]
+
+
+def test_version_and_help(call):
+    assert call("--version")[1].strip() == axolemma.__version__
+    for verb in ("demo", "train", "segment", "evaluate", "models", "info"):
+        code, out, _ = call(verb, "--help")
+        assert code == 0
+        assert f"axolemma {verb}" in " ".join(out.split())
+        assert "Example" in out
+
+
+def test_python_m_axolemma():
+    command = [sys.executable, "-m", "axolemma", "evaluate", "nowhere.tif", "isbi2012"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert found.returncode == 2
+    assert found.stderr.startswith("axolemma: nowhere.tif")
+    assert "Traceback" not in found.stderr
+
+
+def stack(tmp_path, array, name="stack.tif"):
+    tifffile.imwrite(tmp_path / name, array, photometric="minisblack")
+    return name
+
+
+def noise(*shape):
+    return np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+
+
+def truncated(tmp_path):
+    stack(tmp_path, noise(3, 64, 64), "whole.tif")
+    (tmp_path / "cut.tif").write_bytes((tmp_path / "whole.tif").read_bytes()[:9000])
+    (tmp_path / "whole.tif").unlink()
+    return "cut.tif"
+
+
+def text(tmp_path):
+    (tmp_path / "text.tif").write_text("this is no image")
+    return "text.tif"
+
+
+def empty(tmp_path):
+    (tmp_path / "empty").mkdir()
+    return "empty"
+
+
+def coloured(tmp_path):
+    write_png(tmp_path / "colour.png", noise(20, 20, 3))
+    return "colour.png"
+
+
+def constant(tmp_path):
+    array = noise(3, 20, 20)
+    array[1] = 9
+    return stack(tmp_path, array)
+
+
+def not_finite(tmp_path):
+    array = noise(2, 20, 20).astype(np.float32)
+    array[1, 2, 3] = np.nan
+    return stack(tmp_path, array)
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (truncated, "cut.tif: "),
+        (text, "text.tif: "),
+        (empty, "empty: the folder holds no image"),
+        (coloured, "colour.png: "),
+        (constant, "section 1 of 3 is constant"),
+        (not_finite, "NaN or infinite, the first at ZYX (1, 2, 3)"),
+        (lambda _: "nothing.tif", "nothing.tif: does not exist"),
+    ],
+)
+def test_images_that_cannot_be_segmented(call, files, tmp_path, make, match):
+    source = make(tmp_path)
+    refused(call, tmp_path, match, "segment", source, "--model", files / "run", "-o", "out")
+
+
+def test_shapes_that_differ(call, tmp_path):
+    (tmp_path / "pairs").mkdir()
+    stack(tmp_path, noise(3, 20, 20), "pairs/a.tif")
+    stack(tmp_path, (noise(3, 20, 24) > 60) * np.uint8(255), "pairs/a-labels.tif")
+    match = "the truth has the shape (3, 20, 24) but its image"
+    refused(call, tmp_path, match, "train", "--data", "pairs", "-o", "out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (("--model", "text.safetensors"), "text.safetensors: this is not a model file"),
+        (("--model", "nowhere"), "no model file or model named 'nowhere'"),
+        ((), "setting 'model' is missing"),
+        (("--model", "RUN", "--slices", "2-9"), "4 sections"),
+        (("--model", "RUN", "--device", "tpu"), "unknown device 'tpu'"),
+        (("--model", "RUN", "--voxel-size", "4,4"), "'voxel_size"),
+        (("--model", "RUN", "-o", "text.safetensors/out"), "text.safetensors/out"),
+        (("--model", "RUN", "--sliecs", "1"), "No such option: --sliecs"),
+    ],
+)
+def test_segmentations_that_cannot_be(call, files, tmp_path, arguments, match):
+    (tmp_path / "text.safetensors").write_text("no model")
+    arguments = [files / "run" if a == "RUN" else a for a in arguments]
+    source = files / "data" / "train-volume.tif"
+    refused(call, tmp_path, match, "segment", source, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (("--model", "resnet"), "unknown model 'resnet'; did you mean 'resunet'?"),
+        (("--config", "wrong.yaml"), "unknown setting 'seeed'; did you mean 'seed'?"),
+        (("--data", "isbi2021"), "no dataset or folder named 'isbi2021'; did you mean 'isbi2012'?"),
+        (("--slices", "0,3"), "'0,3'"),
+        (("--slices", "0-9"), "4 sections"),
+        (("--budget", "soon"), "'soon' is no duration"),
+        (("--budget", "5m", "--steps", "3"), "not both"),
+        (("--steps", "1", "-o", "wrong.yaml/run"), "wrong.yaml/run"),
+    ],
+)
+def test_trainings_that_cannot_be(call, files, tmp_path, arguments, match):
+    (tmp_path / "wrong.yaml").write_text("seeed: 3\n")
+    data = () if "--data" in arguments else ("--data", files / "data")
+    refused(call, tmp_path, match, "train", *data, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (("data/train-labels.tif", "data/nothing.tif"), "nothing.tif: does not exist"),
+        (("data/train-labels.tif", "data/train-labels.tif", "--slices", "9"), "4 sections"),
+        (("data/train-labels.tif", "data/train-labels.tif", "--truth-is", "x"), "--truth-is is"),
+        (("data/train-volume.tif", "data/train-labels.tif", "--proposal-is", "y"), "not 'y'"),
+    ],
+)
+def test_evaluations_that_cannot_be(call, files, tmp_path, arguments, match):
+    (tmp_path / "data").symlink_to(files / "data")
+    refused(call, tmp_path, match, "evaluate", *arguments)
+
+
+def refused(call, folder, match, *arguments):
+    """Check exit code 2, one sentence that says `match`, and that nothing was written."""
+    before = sorted(folder.rglob("*"))
+    code, out, err = call(*arguments)
+    assert code == 2, err
+    assert out == ""
+    last = err.splitlines()[-1]
+    assert last.startswith("axolemma: ")
+    assert match in last
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_an_unexpected_error_is_short_unless_debugged(call, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("broken pipework")
+
+    monkeypatch.setattr("axolemma.modelfile.load_model", broken)
+    code, _, err = call("info", "x")
+    assert code == 1
+    assert err == "axolemma: RuntimeError: broken pipework (--debug shows where)\n"
+    monkeypatch.setattr(sys, "argv", ["axolemma", "--debug", "info", "x"])
+    with pytest.raises(RuntimeError, match="broken pipework"):
+        cli.main()
+
+
+def test_an_interrupt_says_how_to_go_on(call, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("axolemma.modelfile.load_model", stop)
+    code, _, err = call("info", "x")
+    assert code == 130
+    assert "goes on when its command is repeated" in err

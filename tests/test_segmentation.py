@@ -1,0 +1,161 @@
+import json
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from axolemma import models
+from axolemma.datasets import phantom_pairs
+from axolemma.errors import InputError
+from axolemma.images import Stack, read
+from axolemma.modelfile import Model, ModelInfo, save_model
+from axolemma.objects import threshold_cells
+from axolemma.pictures import cells_over, colours, grey, membrane_over, preview, side_by_side
+from axolemma.segmentation import segment, segment_stack
+from axolemma.settings import SegmentSettings
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    arguments = {"width": 4, "depth": 2}
+    network = models.build("resunet", **arguments).eval()
+    info = ModelInfo(
+        architecture="resunet",
+        arguments=arguments,
+        voxel_size=(50, 4, 4),
+        thresholds={"none": 0.5, "dihedral": 0.4},
+    )
+    return Model(network, info, "made")
+
+
+@pytest.fixture
+def run(model, tmp_path):
+    (tmp_path / "run").mkdir()
+    save_model(tmp_path / "run" / "model.safetensors", model.network, model.info)
+    return tmp_path / "run"
+
+
+@pytest.fixture(scope="module")
+def tissue():
+    pairs = phantom_pairs((3, 96, 80))
+    return Stack(pairs.images, (0, 255), pairs.voxel_size, "tissue.tif")
+
+
+def test_cells_by_hand():
+    membrane = np.ones((2, 3, 5), np.float32)
+    membrane[0, :, :2] = 0.4
+    membrane[0, 1, 3:] = 0.1
+    membrane[1, 0, 0] = 0.0
+    membrane[1, 1, 1] = 0.0  # touches the other one by a corner only
+    expected = np.zeros((2, 3, 5), int)
+    expected[0, :, :2] = 1
+    expected[0, 1, 3:] = 2
+    expected[1, 0, 0] = 3
+    expected[1, 1, 1] = 4
+    np.testing.assert_array_equal(threshold_cells(membrane, 0.5), expected)
+    # 1 - 0.4 is not above 0.6: the comparison is that of the scores.
+    assert threshold_cells(membrane, 0.6)[0].max() == 1
+
+
+def test_a_section_and_a_stack_agree(model, tissue):
+    stack = segment(tissue.array, model=model)
+    section = segment(tissue.array[0], model=model)
+    assert stack.threshold == 0.4
+    assert section.membrane.shape == (96, 80)
+    np.testing.assert_array_equal(section.membrane, stack.membrane[0])
+    np.testing.assert_array_equal(section.cells, stack.cells[0])
+    assert segment(tissue.array[0], model=model, objects="none").cells is None
+    with pytest.raises(InputError, match=r"not shape \(2, 3, 96, 80\)"):
+        segment(np.zeros((2, 3, 96, 80)), model=model)
+
+
+@pytest.mark.parametrize("bits", [8, 32])
+def test_what_a_folder_holds(run, tissue, tmp_path, bits):
+    settings = SegmentSettings(model=str(run), slices="1-2", bits=bits, precision="fp32")
+    result, record = segment_stack(tissue, settings, tmp_path / "out")
+    assert {f.name for f in (tmp_path / "out").iterdir()} == {
+        "membrane.tif",
+        "cells.tif",
+        "preview.png",
+        "run.json",
+    }
+    membrane, cells = (read(tmp_path / "out" / f"{name}.tif") for name in ("membrane", "cells"))
+    assert membrane.holds == "membrane map"
+    assert membrane.voxel_size == pytest.approx((50, 4, 4))
+    assert membrane.info == {"threshold": 0.4, "sections": [1, 2]}
+    if bits == 32:
+        np.testing.assert_array_equal(membrane.array, result.membrane)
+    else:
+        assert membrane.array.dtype == np.uint8
+        np.testing.assert_allclose(membrane.array / 255, result.membrane, atol=0.5 / 255 + 1e-7)
+    assert cells.holds == "cells"
+    assert cells.array.dtype == np.uint16
+    np.testing.assert_array_equal(cells.array, result.cells)
+    assert record == json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["input"]["sections"] == [1, 2]
+    assert record["cells"] == result.cells.max()
+    assert record["threshold"] == 0.4
+    assert len(record["input"]["sha256"]) == len(record["model"]["weights_sha256"]) == 64
+    with tifffile.TiffFile(tmp_path / "out" / "membrane.tif") as file:
+        assert file.is_imagej
+    with Image.open(tmp_path / "out" / "preview.png") as picture:
+        assert picture.size == (3 * 80 + 2 * 8, 96)
+
+
+def test_many_cells_take_more_bits(run, tissue, tmp_path, monkeypatch):
+    many = np.arange(tissue.array.size, dtype=np.uint32).reshape(tissue.array.shape) * 7
+    monkeypatch.setattr("axolemma.segmentation.threshold_cells", lambda *_: many)
+    segment_stack(tissue, SegmentSettings(model=str(run)), tmp_path / "out")
+    np.testing.assert_array_equal(read(tmp_path / "out" / "cells.tif").array, many)
+
+
+def test_an_existing_folder_is_left_alone(run, tissue, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="there already"):
+        segment_stack(tissue, SegmentSettings(model=str(run)), tmp_path / "out")
+    assert [f.name for f in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_a_failure_leaves_nothing(run, tissue, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("axolemma.segmentation.write_png", full)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(OSError, match="No space"):
+        segment_stack(tissue, SegmentSettings(model=str(run)), tmp_path / "out")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_pixels_of_another_size_are_noted(run, tissue, tmp_path):
+    settings = SegmentSettings(model=str(run), voxel_size=(50, 8, 8))
+    _, record = segment_stack(tissue, settings, tmp_path / "out")
+    assert record["voxel_size"] == (50, 8, 8)
+    assert any("8 nm but the model learned at 4 nm" in note for note in record["input"]["notes"])
+
+
+def test_colours_are_stable_and_apart():
+    row = colours(np.arange(50))
+    assert row[0].tolist() == [0, 0, 0]
+    assert len({tuple(c) for c in row.tolist()}) == 50
+    np.testing.assert_array_equal(colours(np.array([[7, 3]]))[0], row[[7, 3]])
+    assert row[1:].max(axis=1).min() > 180
+    steps = np.abs(np.diff(row[1:].astype(int), axis=0)).sum(axis=1)
+    assert steps.min() > 60
+
+
+def test_pictures():
+    section = np.linspace(-3, 5, 20 * 30).reshape(20, 30)
+    shown = grey(section)
+    assert (shown.min(), shown.max()) == (0, 255)
+    assert (np.diff(shown.ravel().astype(int)) >= 0).all()
+    assert (grey(np.full((4, 4), 7)) == 0).all()
+    nothing = membrane_over(section, np.zeros((20, 30)))
+    np.testing.assert_array_equal(nothing, np.repeat(shown[..., None], 3, axis=2))
+    np.testing.assert_array_equal(cells_over(section, np.zeros((20, 30), int)), nothing)
+    assert side_by_side(shown, nothing, gap=5).shape == (20, 65, 3)
+    assert preview(section, np.zeros((20, 30)), None, largest=10).shape == (10, 28, 3)
