@@ -134,7 +134,7 @@ def test_a_failure_leaves_nothing(run, tissue, tmp_path, monkeypatch):
 def test_pixels_of_another_size_are_noted(run, tissue, tmp_path):
     settings = SegmentSettings(model=str(run), voxel_size=(50, 8, 8))
     _, record = segment_stack(tissue, settings, tmp_path / "out")
-    assert record["voxel_size"] == (50, 8, 8)
+    assert record["voxel_size"] == [50, 8, 8]
     assert any("8 nm but the model learned at 4 nm" in note for note in record["input"]["notes"])
 
 
