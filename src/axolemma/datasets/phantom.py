@@ -43,6 +43,8 @@ REAL: Mapping[str, float] = MappingProxyType(
 
 _MISALIGNMENT = 4.5  # sigma of the shift of a section against its place, px
 _LINE = 2.2  # half width of the line that an expert draws along an upright membrane, px
+_BROADEST = 6.0  # half width of that line where it is broadest, px
+_NEAR = 8  # how far a membrane may lie from the next neuron, px: HALO less twice the pen's radius
 _SMEAR = 0.18  # how much of a membrane's sideways run through the section the line covers
 
 
@@ -143,19 +145,28 @@ def _section(
 def _membrane(cells: Cells) -> NDArray[np.uint8]:
     """Draw the membranes as an expert would, and wherever two neurons touch, even at a corner.
 
-    The pen is round and has a width: interior that it would not spare is membrane too.
+    The pen is round and has a width: interior that it would not spare is membrane too. The result
+    is right but for a margin of ``HALO``.
     """
     height, width = cells.gap.shape
     line = np.zeros((height, width), np.uint8)
-    for r in range(1, height - 1):
-        for c in range(1, width - 1):
-            touch = False
-            for a in range(r - 1, r + 2):
-                for b in range(c - 1, c + 2):
-                    touch |= cells.neuron[a, b] != cells.neuron[r, c]
-            if touch or cells.gap[r, c] < _LINE + _SMEAR * cells.slant[r, c]:
-                line[r, c] = 1
+    for r in range(_NEAR, height - _NEAR):
+        for c in range(_NEAR, width - _NEAR):
+            pen = min(_LINE + _SMEAR * cells.slant[r, c], _BROADEST)
+            # A neuron that only comes close between two sections leaves no membrane in this one.
+            reach = _NEAR if cells.gap[r, c] < pen else 1
+            line[r, c] = _has_neighbour(cells.neuron, r, c, reach)
     return _closed(line)
+
+
+@compiled
+def _has_neighbour(neuron: NDArray[np.uint32], r: int, c: int, reach: int) -> bool:
+    """Tell whether another neuron lies within `reach` rows and columns of a pixel."""
+    for a in range(r - reach, r + reach + 1):
+        for b in range(c - reach, c + reach + 1):
+            if neuron[a, b] != neuron[r, c]:
+                return True
+    return False
 
 
 @compiled

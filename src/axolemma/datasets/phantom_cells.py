@@ -27,7 +27,7 @@ from axolemma.datasets.phantom_fields import (
 __all__ = ["Bend", "Cells", "cells_of_section", "fibre_plane"]
 
 # Three families of columns, thin to thick, one column in each square of a lattice.
-_SPACING = (32.0, 80.0, 190.0)  # side of the square, px
+_SPACING = (33.0, 82.0, 190.0)  # side of the square, px
 _SHARE = (1.0, 0.72, 0.65)  # part of the squares that hold a column
 _RADIUS = (6.0, 27.0, 64.0)  # px
 _RADIUS_VARIETY = (0.7, 0.5, 0.3)  # between columns, as a part of it

@@ -27,17 +27,17 @@ __all__ = ["HALO", "micrograph"]
 # Pixels around the window that the stamps and the blur reach into it.
 HALO = 12
 
-_CYTOPLASM = 153.0  # grey level of clear cytoplasm
-_MEMBRANE = 104.0  # stain of the middle of an upright membrane
-_MEMBRANE_HALF_WIDTH = 4.1  # px, where it fades into the cytoplasm
+_CYTOPLASM = 170.0  # grey level of clear cytoplasm
+_MEMBRANE = 116.0  # stain of the middle of an upright membrane
+_MEMBRANE_HALF_WIDTH = 3.9  # px, where it fades into the cytoplasm
 _SATURATION = 170.0  # stain beyond which more of it hardly shows
 _TUBULE_SPACING = 13.0  # side of the square of the fibre plane that holds a microtubule, px
 _VESICLE_SPACING = 12  # px
 _SYNAPSE_DEPTH, _SYNAPSE_SPACING, _SYNAPSE_REACH = 5, 120, 34.0  # sections, px, px
 
-_BLUR = np.array([0.5, 0.21, 0.04])  # of the optics: half kernel, px
+_BLUR = np.array([0.58, 0.19, 0.02])  # of the optics: half kernel, px
 _NOISE = np.array([0.86, 0.37, 0.02])  # of the noise that the camera smears: half kernel
-_NOISE_SIGMA = 20.5  # of that noise before its kernel, grey levels
+_NOISE_SIGMA = 19.0  # of that noise before its kernel, grey levels
 _BATCH = 6  # sections taken with one dose, and so equally noisy
 _PIXEL = np.array([1.0])
 _PIXEL_SIGMA = 8.5  # of the noise of single pixels, grey levels
@@ -100,7 +100,7 @@ def _cytoplasm(key: np.uint64, u: float, v: float, neuron: int, grain: float) ->
 def _mitochondrion(depth: float, crista: float, grain: float) -> float:
     """Return the stain at a depth inside a mitochondrion: its wall, the matrix, light cristae."""
     wall = 60.0 * _bump((depth - 1.0) / 2.4) - 14.0 * _bump((depth - 4.0) / 2.0)
-    matrix = 98.0 - 66.0 * _bump(max(0.0, depth) / 6.0)
+    matrix = 112.0 - 80.0 * _bump(max(0.0, depth) / 6.0)
     phase = abs(crista / 11.0 - math.floor(crista / 11.0) - 0.5) * 2.0
     light = 66.0 * _bump(phase / 0.42) * _bump(max(0.0, 8.5 - depth) / 5.0)
     return wall + matrix - light + 0.7 * grain
@@ -169,7 +169,7 @@ def _add_vesicles(
             if uniform(bits, 0, 0, 0) > content + 0.08:
                 continue
             dense = uniform(bits, 4, 0, 0) < 0.1
-            dark = 40.0 + 50.0 * uniform(bits, 5, 0, 0)
+            dark = 30.0 + 50.0 * uniform(bits, 5, 0, 0)
             for a in range(max(0, r - 6), min(height, r + 8)):
                 for b in range(max(0, c - 6), min(width, c + 8)):
                     dy, dx = corner[0] + a - y, corner[1] + b - x
@@ -183,7 +183,9 @@ def _add_vesicles(
 
 def _grain(field: _Field) -> NDArray[np.float64]:
     """Return the stain of what has no name in the cytoplasm, and of the sheets of reticulum."""
-    grain = 11.0 * field("granules", 0.4, 2.2) + 15.0 * field("clumps", 0.7, 5.5)
+    # Granules and clumps are dark specks on a clear ground, not waves about a mean.
+    grain = 46.0 * np.maximum(field("granules", 0.4, 2.4) - 0.7, 0.0)
+    grain += 36.0 * np.maximum(field("clumps", 0.7, 5.5) - 0.5, 0.0)
     grain -= 9.0 * field("clouds", 2.0, 30.0)
     grain -= 14.0 * np.maximum(field("lakes", 1.5, 45.0) - 1.2, 0.0)
     # A sheet is where a smooth field crosses zero; another field says where sheets are.
@@ -206,7 +208,7 @@ def _exposed(
     noise += _PIXEL_SIGMA * correlated_noise(derive(seed, "pixels"), z, start, seen.shape, _PIXEL)
     key = derive(seed, "exposure")
     light = _CYTOPLASM + 8.0 * normal(key, z, 0, 0)
-    contrast = 1.0 + 0.06 * normal(key, z, 1, 0)
+    contrast = 1.04 + 0.06 * normal(key, z, 1, 0)
     roughness = 0.5 + 0.85 * uniform(key, z // _BATCH, 2, 0)
     grey = light - contrast * seen + roughness * noise
     return np.clip(np.floor(grey + 0.5), 0.0, 255.0).astype(np.uint8)
