@@ -115,9 +115,23 @@ def test_many_cells_take_more_bits(run, tissue, tmp_path, monkeypatch):
 def test_an_existing_folder_is_left_alone(run, tissue, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="there already"):
-        segment_stack(tissue, SegmentSettings(model=str(run)), tmp_path / "out")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match="there already; choose a new folder or remove it"):
+            segment_stack(
+                tissue, SegmentSettings(model=str(run)), tmp_path / "out", overwrite=overwrite
+            )
     assert [f.name for f in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_an_earlier_segmentation_is_replaced_when_asked(run, tissue, tmp_path):
+    settings = SegmentSettings(model=str(run), objects="none")
+    segment_stack(tissue, SegmentSettings(model=str(run)), tmp_path / "out")
+    with pytest.raises(InputError, match="or say --overwrite"):
+        segment_stack(tissue, settings, tmp_path / "out")
+    assert (tmp_path / "out" / "cells.tif").exists()
+    segment_stack(tissue, settings, tmp_path / "out", overwrite=True)
+    assert not (tmp_path / "out" / "cells.tif").exists()
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["out", "run"]
 
 
 def test_a_failure_leaves_nothing(run, tissue, tmp_path, monkeypatch):

@@ -182,6 +182,9 @@ def train(
         f"{settings.model} on {pairs.name}: sections {used.start}-{used.stop - 1}, "
         f"of which {held_out.start}-{held_out.stop - 1} are held out to validate"
     )
+    for file, state in (("model", "is finished already"), ("state", "goes on")):
+        if (run / f"{file}.safetensors").is_file():
+            _plain(f"the run in {run} {state}")
     with _training_bar() as report:
         trained = fit(pairs, settings, run, report=report)
     if as_json:
@@ -218,6 +221,9 @@ def segment(
     tile: Annotated[int | None, typer.Option(help="Largest side of a tile in pixels.")] = None,
     device: Device = None,
     precision: Precision = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier segmentation in that folder.")
+    ] = False,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -234,14 +240,17 @@ def segment(
     settings = check(SegmentSettings, values)
 
     from axolemma import datasets
+    from axolemma.images import parse_slices
     from axolemma.segmentation import segment_stack
 
     stack = datasets.load_images(source)
+    depth, *section = stack.array.shape
+    depth = len(parse_slices(settings.slices, depth)) if settings.slices else depth
     for note in stack.notes:
         _plain(f"note: {note}")
     folder = output or Path(f"{Path(source).stem}-segmented")
-    with _pixel_bar("segmenting") as advance:
-        _, record = segment_stack(stack, settings, folder, advance=advance)
+    with _pixel_bar("segmenting", depth * section[0] * section[1]) as advance:
+        _, record = segment_stack(stack, settings, folder, overwrite=overwrite, advance=advance)
     for note in record["input"]["notes"][len(stack.notes) :]:
         _plain(f"note: {note}")
     if as_json:
@@ -363,7 +372,7 @@ def _given(values: dict[str, Any], config: Path | None) -> dict[str, Any]:
     """Merge the flags that were given over a YAML file's settings."""
     from axolemma.settings import read_yaml
 
-    wiring = ("config", "output", "as_json", "source")
+    wiring = ("config", "output", "as_json", "source", "overwrite")
     flags = {k: v for k, v in values.items() if k not in wiring and v is not None}
     return flags if config is None else read_yaml(config) | flags
 
@@ -451,20 +460,14 @@ def _sentence(progress: "Progress") -> str:
 
 
 @contextmanager
-def _pixel_bar(what: str) -> "Iterator[Callable[[int], None]]":
-    """Show how many megapixels are done; nothing where there is no terminal."""
+def _pixel_bar(what: str, pixels: int) -> "Iterator[Callable[[int], None]]":
+    """Show how many of the pixels are done; nothing where there is no terminal."""
     if not err.is_terminal:
         yield lambda _: None
         return
 
     from rich.progress import Progress as Bar
-    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description} {task.completed:.1f} megapixels"),
-        TimeElapsedColumn(),
-    )
-    with Bar(*columns, console=err) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda pixels: bar.update(task, advance=pixels / 2**20)
+    with Bar(console=err) as bar:
+        task = bar.add_task(what, total=pixels)
+        yield lambda done: bar.update(task, advance=done)

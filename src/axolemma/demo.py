@@ -57,5 +57,5 @@ def run_demo(
     unseen = data.slices(range(TRAINING, TRAINING + UNSEEN))
     stack = Stack(unseen.images, (0, 255), unseen.voxel_size, "phantom")
     chosen = SegmentSettings(model=str(out / "run"))
-    result, _ = segment_stack(stack, chosen, out / "segmented", advance=advance)
+    result, _ = segment_stack(stack, chosen, out / "segmented", overwrite=True, advance=advance)
     return Demo(evaluate(result.membrane, unseen.truth), result.threshold, out)

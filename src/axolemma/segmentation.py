@@ -116,6 +116,7 @@ def segment_stack(
     settings: SegmentSettings,
     out: str | Path,
     *,
+    overwrite: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> tuple[Segmentation, dict[str, Any]]:
     """Segment a stack that was read from a file and write a folder of results.
@@ -128,6 +129,8 @@ def segment_stack(
         See `SegmentSettings`.
     out
         The folder to make. It appears whole, at the end, or not at all.
+    overwrite
+        Replace `out` where it holds an earlier segmentation; never anything else.
     advance
         Called with the number of section pixels that were finished.
 
@@ -149,7 +152,7 @@ def segment_stack(
     chosen = parse_slices(settings.slices, count) if settings.slices else range(count)
     array = stack.array[chosen.start : chosen.stop]
     voxel_size = settings.voxel_size or stack.voxel_size
-    partial = _partial_folder(out)
+    partial = _partial_folder(out, overwrite)
     try:
         result = segment(
             array,
@@ -247,10 +250,11 @@ def _size_notes(voxel_size: tuple[float, float, float] | None, model: Model) -> 
     ]
 
 
-def _partial_folder(out: Path) -> Path:
+def _partial_folder(out: Path, overwrite: bool) -> Path:
     """Make the folder beside `out` in which results are gathered."""
-    if out.exists():
-        raise InputError(f"{out}: this is there already; choose a new folder or remove it")
+    if out.exists() and not (overwrite and (out / "run.json").is_file()):
+        hint = "say --overwrite" if (out / "run.json").is_file() else "remove it"
+        raise InputError(f"{out}: this is there already; choose a new folder or {hint}")
     partial = out.parent / f".{out.name}.partial"
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -263,6 +267,14 @@ def _partial_folder(out: Path) -> Path:
 
 def _put_in_place(partial: Path, out: Path) -> None:
     try:
-        partial.rename(out)
+        if out.exists():
+            # The old results leave in one step and are removed when the new ones stand.
+            old = out.parent / f".{out.name}.old"
+            shutil.rmtree(old, ignore_errors=True)
+            out.rename(old)
+            partial.rename(out)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            partial.rename(out)
     except OSError as error:
         raise InputError(f"{out}: the results cannot be put there: {error.strerror}") from error

@@ -1,0 +1,19 @@
+from dataclasses import replace
+
+from axolemma import demo
+from axolemma.images import read
+from axolemma.settings import TrainSettings, check
+
+
+def test_the_whole_job_on_little_tissue(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "TRAINING", 3)
+    monkeypatch.setattr(demo, "UNSEEN", 1)
+    settings = check(TrainSettings, {"data": "phantom", "steps": 2, "width": 4, "depth": 2})
+    said = []
+    found = demo.run_demo(tmp_path / "demo", settings, say=said.append)
+    assert len(said) == 3
+    assert found.scores.values["v_rand"].shape == (11, 1, 3)
+    assert read(tmp_path / "demo" / "segmented" / "membrane.tif").array.shape == (1, 512, 512)
+    assert (tmp_path / "demo" / "segmented" / "preview.png").stat().st_size > 10_000
+    again = demo.run_demo(tmp_path / "demo", settings)
+    assert replace(again, scores=found.scores) == replace(found, scores=found.scores)

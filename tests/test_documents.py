@@ -1,0 +1,56 @@
+"""What the documents tell people to type exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from axolemma import cli
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def commands(page: Path, word: str):
+    """Yield every command line of a page that starts with `word`, from blocks and inline code."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    for code in re.findall(r"```[a-z]*\n(.*?)```|`([^`\n]+)`", text, re.DOTALL):
+        for line in (code[0] or code[1]).splitlines():
+            if line.strip().startswith(f"{word} "):
+                yield line.split("#")[0].split()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_flags_exist(page):
+    verbs = get_command(cli.app).commands
+    for _, verb, *arguments in commands(page, "axolemma"):
+        if verb.startswith("-") or verb == "VERB":
+            continue
+        known = {flag for option in verbs[verb].params for flag in option.opts} | {"--help"}
+        used = {argument.split("=")[0] for argument in arguments if re.match(r"--?[a-z]", argument)}
+        assert used <= known, f"{page.name}: axolemma {verb}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_targets_exist(page):
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for _, *arguments in commands(page, "make"):
+        for argument in arguments:
+            assert "=" in argument or argument == "…" or argument in targets, page.name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)|<img src=\"([^\"]+)\"", text):
+        place = target[0] or target[1]
+        if "://" not in place:
+            assert (page.parent / place).exists(), f"{page.name}: {place}"
+
+
+def test_scripts_in_documents_exist():
+    for page in PAGES:
+        for _, script, *_ in commands(page, "python"):
+            if script.endswith(".py"):
+                assert (ROOT / script).is_file(), f"{page.name}: {script}"
