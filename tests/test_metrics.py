@@ -16,6 +16,7 @@ from axolemma.errors import InputError
 from axolemma.metrics import (
     SCORE_NAMES,
     THRESHOLDS,
+    Scores,
     contingency,
     evaluate,
     interior_map,
@@ -182,6 +183,15 @@ def test_evaluate_finds_thresholds_and_sections():
     assert scores.best_threshold() == pytest.approx(0.7)  # the middle of .6, .7, .8, .9
     with pytest.raises(InputError, match=r"threshold 0\.25 was not evaluated"):
         scores.at(0.25)
+
+
+def test_the_threshold_to_use_elsewhere_is_no_lucky_one():
+    curve = np.array([0, 0.1, 0.2, 0.3, 0.5, 0.92, 0.9, 0.91, 0.8, 0.5, 0.1])
+    values = {name: np.repeat(curve[:, None, None], 3, axis=2) for name in SCORE_NAMES}
+    scores = Scores(THRESHOLDS, (0,), values)
+    assert scores.best_threshold() == pytest.approx(0.5)
+    # .5: (.5 + 2·.92 + .9)/4 = .81; .6: (.92 + 2·.9 + .91)/4 = .9075; .7: .88
+    assert scores.choose_threshold() == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,10 @@ _POSES: dict[Average, tuple[tuple[bool, int], ...]] = {
 TILE = 1024
 MARGIN = 64
 
+#: Pixels by which a section is mirrored beyond its edges. Membranes near the edge then have a
+#: context on both sides; training saw mirrored sections too.
+MIRROR = 32
+
 
 def choose_device(wish: str = "auto") -> torch.device:
     """Return the device to compute on.
@@ -207,9 +211,10 @@ def predict_section(
     """
     height, width = section.shape[1:]
     stride = int(network.stride)  # type: ignore[arg-type]
-    # Padded once and whole, so that every tile, in every pose, meets the same strides and the
+    # Mirrored once and whole, so that every tile, in every pose, meets the same strides and the
     # same mirror image as the section in one piece.
-    pads = ((0, 0), (0, -height % stride), (0, -width % stride))
+    frame = -(-MIRROR // stride) * stride
+    pads = ((0, 0), *((frame, frame - side % -stride) for side in (height, width)))
     padded = np.pad(section, pads, mode="symmetric")
     shape = (padded.shape[1], padded.shape[2])
     result = np.zeros(shape, np.float32)
@@ -219,9 +224,9 @@ def predict_section(
         with torch.inference_mode(), autocast(precision, device):
             probability = _averaged(network, crop, average)
         result[rows, columns] += part.weight * probability.float().cpu().numpy()
-        advance(int(part.weight.sum()))
+        advance(round(float(part.weight.sum()) * height * width / result.size))
     # The blended weights add up to 1 but for rounding.
-    return np.clip(result[:height, :width], 0, 1)
+    return np.clip(result[frame : frame + height, frame : frame + width], 0, 1)
 
 
 def _averaged(network: nn.Module, crop: Tensor, average: Average) -> Tensor:

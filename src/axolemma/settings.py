@@ -55,7 +55,7 @@ class TrainSettings(_Settings):
     slices
         Sections to learn from, ``"0-24"``; all where None.
     validate_slices
-        Sections among them that are held out to choose weights and threshold; the last fifth
+        Sections among them that are held out to choose weights and threshold; the last eighth
         where None. Written ``validate`` on the command line and in YAML.
     budget
         Minutes of wall-clock time, validation included.

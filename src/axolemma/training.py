@@ -151,7 +151,7 @@ def split(settings: TrainSettings, count: int) -> tuple[range, range]:
                 f"sections {used.start}-{used.stop - 1} that training may see"
             )
     else:
-        held_out = range(used.stop - max(1, len(used) // 5), used.stop)
+        held_out = range(used.stop - max(1, len(used) // 8), used.stop)
     if len(held_out) >= len(used):
         raise SettingsError(
             f"validation on {len(held_out)} of {len(used)} sections leaves none to learn from; "
@@ -292,7 +292,7 @@ def fit(
         arguments=arguments,
         context=context,
         voxel_size=data.voxel_size,
-        thresholds={kind: scores.best_threshold() for kind, scores in validated.items()},
+        thresholds={kind: scores.choose_threshold() for kind, scores in validated.items()},
         training={
             "data": data.name,
             "slices": f"{used.start}-{used.stop - 1}",
@@ -463,7 +463,7 @@ def _validate(
 
 
 def _keep_best(state: _State, scores: Scores, average: nn.Module, best: nn.Module) -> None:
-    state.v_rand = scores.best().score
+    state.v_rand = scores.v_rand(scores.choose_threshold())
     # The later of two equals: it has seen more.
     if state.v_rand >= state.best_v_rand:
         state.best_v_rand = state.v_rand
@@ -471,7 +471,7 @@ def _keep_best(state: _State, scores: Scores, average: nn.Module, best: nn.Modul
 
 
 def _summary(scores: Scores) -> dict[str, float]:
-    threshold = scores.best_threshold()
+    threshold = scores.choose_threshold()
     return {
         "threshold": threshold,
         "v_rand": scores.v_rand(threshold),
