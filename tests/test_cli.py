@@ -78,6 +78,29 @@ def test_a_yaml_file_gives_way_to_flags(call, files, tmp_path):
     assert (used["seed"], used["steps"], used["validate"]) == (7, 1, "3-3")
 
 
+def test_flags_win_over_the_other_kind_of_budget(call, files, tmp_path):
+    text = f"data: {files / 'data'}\nbudget: 10m\nwidth: 4\ncrop: 64\nslices: 0-2\nvalidate: 2\n"
+    (tmp_path / "settings.yaml").write_text(text)
+    code, out, err = call("train", "--config", "settings.yaml", "--steps", 1, "-o", "r", "--json")
+    assert code == 0, err
+    assert json.loads(out)["training"]["steps"] == 1
+
+
+def test_odd_names_are_printed_as_they_are(call, files):
+    volume = files / "data" / "train-volume.tif"
+    code, out, _ = call("segment", volume, "--model", files / "run", "-o", "w[red]x")
+    assert code == 0
+    assert out.endswith("results: w[red]x\n")
+
+
+def test_only_the_chosen_sections_must_be_sound(call, files, tmp_path):
+    source = constant(tmp_path)
+    assert call("segment", source, "--model", files / "run", "--slices", "2", "-o", "a")[0] == 0
+    code, _, err = call("segment", source, "--model", files / "run", "--slices", "1-2", "-o", "b")
+    assert code == 2
+    assert "section 1 is constant" in err
+
+
 def test_models_and_info(call, files):
     code, out, _ = call("models", "--json")
     assert code == 0
@@ -157,7 +180,7 @@ def not_finite(tmp_path):
         (text, "text.tif: "),
         (empty, "empty: the folder holds no image"),
         (coloured, "colour.png: "),
-        (constant, "section 1 of 3 is constant"),
+        (constant, "section 1 is constant"),
         (not_finite, "NaN or infinite, the first at ZYX (1, 2, 3)"),
         (lambda _: "nothing.tif", "nothing.tif: does not exist"),
     ],
@@ -183,7 +206,9 @@ def test_shapes_that_differ(call, tmp_path):
         ((), "setting 'model' is missing"),
         (("--model", "RUN", "--slices", "2-9"), "4 sections"),
         (("--model", "RUN", "--device", "tpu"), "unknown device 'tpu'"),
-        (("--model", "RUN", "--voxel-size", "4,4"), "'voxel_size"),
+        (("--model", "RUN", "--voxel-size", "4,4"), "three lengths Z,Y,X in nm"),
+        (("--model", "RUN", "--voxel-size", "-1,4,4", "-o", "a/b/c"), "three lengths Z,Y,X in nm"),
+        (("--model", "RUN", "-o", "x" * 300), "name too long"),
         (("--model", "RUN", "-o", "text.safetensors/out"), "text.safetensors/out"),
         (("--model", "RUN", "--sliecs", "1"), "No such option: --sliecs"),
     ],
@@ -202,6 +227,9 @@ def test_segmentations_that_cannot_be(call, files, tmp_path, arguments, match):
         (("--config", "wrong.yaml"), "unknown setting 'seeed'; did you mean 'seed'?"),
         (("--data", "isbi2021"), "no dataset or folder named 'isbi2021'; did you mean 'isbi2012'?"),
         (("--slices", "0,3"), "'0,3'"),
+        (("--slices", "9" * 5000), "expected a-b or a"),
+        (("--device", "tpu", "-o", "a/b"), "unknown device 'tpu'"),
+        (("--seed", 2**40), "'seed': "),
         (("--slices", "0-9"), "4 sections"),
         (("--budget", "soon"), "'soon' is no duration"),
         (("--budget", "5m", "--steps", "3"), "not both"),
@@ -219,6 +247,10 @@ def test_trainings_that_cannot_be(call, files, tmp_path, arguments, match):
     [
         (("data/train-labels.tif", "data/nothing.tif"), "nothing.tif: does not exist"),
         (("data/train-labels.tif", "data/train-labels.tif", "--slices", "9"), "4 sections"),
+        (
+            ("data/train-labels.tif", "data/train-labels.tif", "--threshold", "nan"),
+            "0 and 1, not nan",
+        ),
         (("data/train-labels.tif", "data/train-labels.tif", "--truth-is", "x"), "--truth-is is"),
         (("data/train-volume.tif", "data/train-labels.tif", "--proposal-is", "y"), "not 'y'"),
     ],
@@ -236,6 +268,7 @@ def refused(call, folder, match, *arguments):
     assert out == ""
     last = err.splitlines()[-1]
     assert last.startswith("axolemma: ")
+    assert all(line.startswith("note: ") for line in err.splitlines()[:-1])
     assert match in last
     assert sorted(folder.rglob("*")) == before
 

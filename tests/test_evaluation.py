@@ -52,6 +52,18 @@ def test_labels_are_cells(truth):
     found = evaluate_stacks(stack((1 - truth) * 5, holds="cells"), truth)
     assert found.scores.best().score == 1
     assert "labels" in found.notes[0]
+    # Cells that touch are apart all the same, and bad labels are scored, not called inverted.
+    touching = np.repeat(np.arange(1, 97), 96).reshape(1, 96, 96).repeat(6, axis=0)
+    found = evaluate_stacks(stack(touching, holds="cells"), truth)
+    assert found.scores.best().score < 0.5
+
+
+def test_sections_that_the_file_does_not_hold(truth):
+    part = stack(truth[2:5].astype(float), holds="membrane map", info={"sections": [2, 4]})
+    assert evaluate_stacks(part, truth, slices="3-4").scores.best().score == 1
+    for slices in ("0-2", "0-1", "4-5"):
+        with pytest.raises(InputError, match="it holds the sections 2-4, not all of --slices"):
+            evaluate_stacks(part, truth, slices=slices)
 
 
 def test_slices_of_a_part_and_of_the_whole(truth):
@@ -95,7 +107,7 @@ def test_json_holds_every_score_and_section(truth):
     ("proposal", "slices", "match"),
     [
         (np.zeros((3, 96, 96)), None, "3 sections and the truth 6; say with --slices"),
-        (np.zeros((3, 96, 96)), "1-5", "neither the 5 of --slices 1-5 nor the whole stack"),
+        (np.zeros((3, 96, 96)), "1-5", "it holds the sections 0-2, not all of --slices 1-5"),
         (np.zeros((6, 96, 90)), None, r"shape \(6, 96, 90\) and the truth \(6, 96, 96\)"),
         (np.full((6, 96, 96), 2.0), None, "spans 2 to 2"),
         (np.zeros((6, 96, 96), np.int32), None, "not int32"),

@@ -154,6 +154,23 @@ def test_a_huge_table_is_counted_by_sorting():
     assert v_rand(table).score == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("dtype", [np.uint64, ">i4", bool, np.uint8])
+def test_contingency_of_every_integer(dtype):
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 2, (2, 9, 9)).astype(dtype)
+    assert contingency(a, b).pixels == np.count_nonzero(b)
+    many = rng.permutation(90000).astype(np.uint64)
+    assert len(contingency(many, many).overlaps) == 89999
+
+
+def test_labels_that_are_none():
+    for wrong in (np.array([[-1, 2]]), np.array([[0.5, 1]])):
+        with pytest.raises(InputError, match="labels are integers from 0 on"):
+            contingency(wrong, wrong)
+    with pytest.raises(InputError, match=r"from 0 to 2\*\*31 - 1"):
+        thin(np.array([[2**32 + 5, 0]]))
+
+
 def test_contingency_of_different_shapes():
     with pytest.raises(InputError, match=r"\(2, 3\) and the truth \(3, 2\)"):
         contingency(np.ones((2, 3), int), np.ones((3, 2), int))
@@ -187,11 +204,14 @@ def test_evaluate_finds_thresholds_and_sections():
 
 def test_the_threshold_to_use_elsewhere_is_no_lucky_one():
     curve = np.array([0, 0.1, 0.2, 0.3, 0.5, 0.92, 0.9, 0.91, 0.8, 0.5, 0.1])
-    values = {name: np.repeat(curve[:, None, None], 3, axis=2) for name in SCORE_NAMES}
+    values = {name: np.broadcast_to(curve[:, None, None], (11, 1, 3)) for name in SCORE_NAMES}
     scores = Scores(THRESHOLDS, (0,), values)
     assert scores.best_threshold() == pytest.approx(0.5)
     # .5: (.5 + 2·.92 + .9)/4 = .81; .6: (.92 + 2·.9 + .91)/4 = .9075; .7: .88
     assert scores.choose_threshold() == pytest.approx(0.6)
+    # On a plateau the thickest membranes are taken that cost nothing to speak of.
+    curve[5:10] = 0.92
+    assert scores.choose_threshold() == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_averages_turn_with_the_image(network, average, turns):
 
 
 def test_an_average_is_the_mean_of_its_poses(network):
-    stack = stack_of(1, 48, 48)
+    stack = stack_of(1, 64, 32)
     poses = [
         np.flip(predict(network, np.ascontiguousarray(np.flip(stack, axes))), axes)
         for axes in ((), (1,), (2,), (1, 2))

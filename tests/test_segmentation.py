@@ -134,6 +134,35 @@ def test_an_earlier_segmentation_is_replaced_when_asked(run, tissue, tmp_path):
     assert sorted(f.name for f in tmp_path.iterdir()) == ["out", "run"]
 
 
+def test_other_files_are_never_replaced(run, tissue, tmp_path):
+    out = tmp_path / "out"
+    segment_stack(tissue, SegmentSettings(model=str(run)), out)
+    (out / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="or remove it"):
+        segment_stack(tissue, SegmentSettings(model=str(run)), out, overwrite=True)
+    assert (out / "thesis.txt").read_text() == "mine"
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "run.json").write_text("{}")
+    with pytest.raises(InputError, match="or remove it"):
+        segment_stack(tissue, SegmentSettings(model=str(run)), tmp_path / "foreign", overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"average": "dihedrals"}, "average"),
+        ({"objects": "neurons"}, "objects"),
+        ({"precision": "int8"}, "precision"),
+        ({"threshold": 7}, "threshold"),
+    ],
+)
+def test_options_are_checked_in_python_too(model, tissue, options, match):
+    with pytest.raises(InputError, match=match):
+        segment(tissue.array, model=model, **options)
+    with pytest.raises(InputError, match="real numbers, not complex128"):
+        segment(tissue.array.astype(complex), model=model)
+
+
 def test_a_failure_leaves_nothing(run, tissue, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -141,7 +170,7 @@ def test_a_failure_leaves_nothing(run, tissue, tmp_path, monkeypatch):
     monkeypatch.setattr("axolemma.segmentation.write_png", full)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(OSError, match="No space"):
-        segment_stack(tissue, SegmentSettings(model=str(run)), tmp_path / "out")
+        segment_stack(tissue, SegmentSettings(model=str(run)), tmp_path / "a" / "b" / "out")
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -42,7 +42,11 @@ def test_none_takes_the_default_and_names_are_those_of_the_flags():
         (TrainSettings, {"data": "x", "budget": 1, "steps": 1}, "budget .* or a number of steps"),
         (TrainSettings, {}, "setting 'data' is missing"),
         (SegmentSettings, {"model": "m", "average": "all"}, "'average': .*'dihedral', got 'all'"),
-        (SegmentSettings, {"model": "m", "voxel_size": ["50", "4"]}, "'voxel_size.*' is missing"),
+        (
+            SegmentSettings,
+            {"model": "m", "voxel_size": ["50", "4"]},
+            "'voxel_size': .*three lengths Z,Y,X",
+        ),
     ],
 )
 def test_one_sentence_for_each_mistake(kind, values, match):

@@ -32,6 +32,15 @@ def test_inner_margins_count_nothing_and_outer_edges_count_fully():
     assert (last.weight[0, -50:] == 1).all()
 
 
+@pytest.mark.parametrize(("side", "count"), [(1008, 1), (1009, 2), (1808, 2), (1809, 3)])
+def test_no_more_tiles_than_needed_and_evenly_spread(side, count):
+    # Neighbours share 3 · 64 + 16 = 208 pixels, so every tile but the first adds 800.
+    found = list(tiles((16, side), size=1008, margin=64, multiple=16))
+    assert len(found) == count
+    widths = {tile.box.shape[1] for tile in found}
+    assert max(widths) - min(widths) <= 16
+
+
 def test_a_section_that_fits_is_one_tile():
     (tile,) = tiles((30, 40), size=64, margin=16, multiple=16)
     assert tile.box.shape == (30, 40)
@@ -39,5 +48,5 @@ def test_a_section_that_fits_is_one_tile():
 
 
 def test_tiles_of_margins_only():
-    with pytest.raises(InputError, match="too small for a margin of 64; take at least 208"):
+    with pytest.raises(InputError, match="too small for a margin of 64; take at least 224"):
         list(tiles((999, 999), size=200, margin=64, multiple=16))

@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file, safe_open
 
 import axolemma
+from axolemma import training
 from axolemma.datasets import Pairs, phantom_pairs
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import write_tiff
@@ -126,8 +127,12 @@ def test_killed_twice_it_ends_bit_identical(folder, tmp_path):
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
+        story = metrics(tmp_path / "killed", up_to=step_of(state))
         assert not (tmp_path / "killed" / "model.safetensors").exists()
     finish(start(folder, tmp_path / "killed"))
+    # It went on: what was told before the last kill, times included, is still there to the letter.
+    assert story
+    assert metrics(tmp_path / "killed", up_to=60)[: len(story)] == story
     a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert a.keys() == b.keys()
     for key in a:
@@ -139,6 +144,11 @@ def test_killed_twice_it_ends_bit_identical(folder, tmp_path):
     assert steps == sorted(steps)
     infos = [load_model(tmp_path / name).info for name in ("whole", "killed")]
     assert infos[0].thresholds == infos[1].thresholds
+
+
+def metrics(run, *, up_to):
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= up_to]
 
 
 def step_of(state):
@@ -161,7 +171,7 @@ def test_a_folder_of_other_things_is_left_alone(pairs, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="holds other files"):
         fit(pairs, settings(steps=1), tmp_path)
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="cannot be made"):
         fit(pairs, settings(steps=1), tmp_path / "notes.txt" / "run")
     assert [f.name for f in tmp_path.iterdir()] == ["notes.txt"]
 
@@ -174,9 +184,69 @@ def test_a_damaged_state_is_named(pairs, tmp_path):
         fit(pairs, settings(steps=1), run)
 
 
-def test_an_exploding_loss_stops(pairs, tmp_path):
+@pytest.mark.parametrize("rate", [1e30, 1e6])
+def test_an_exploding_training_stops(pairs, tmp_path, rate):
     with pytest.raises(AxolemmaError, match="try a lower learning_rate"):
-        fit(pairs, settings(steps=30, learning_rate=1e30), tmp_path / "run")
+        fit(pairs, settings(steps=30, learning_rate=rate), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"model": "unet"}, {"context": 1}, {"precision": "bf16"}],
+    ids=["dropout", "neighbours", "bf16"],
+)
+def test_every_kind_of_run_resumes_bit_for_bit(pairs, tmp_path, values, monkeypatch):
+    chosen = settings(steps=6, save_every=0, **values)
+    whole = fit(pairs, chosen, tmp_path / "whole")
+
+    class StopError(Exception):
+        pass
+
+    save = training._save_state
+
+    def save_and_stop(run, state, *rest):
+        save(run, state, *rest)
+        if state.step == 3:
+            raise StopError
+
+    monkeypatch.setattr(training, "_save_state", save_and_stop)
+    with pytest.raises(StopError):
+        fit(pairs, chosen, tmp_path / "stopped")
+    monkeypatch.setattr(training, "_save_state", save)
+    said = []
+    again = fit(pairs, chosen, tmp_path / "stopped", say=said.append)
+    assert "from step 3" in said[-1]
+    assert state_hash(again.network) == state_hash(whole.network)
+
+
+def test_what_lies_outside_the_slices_is_never_seen(pairs, tmp_path):
+    other = Pairs("made", pairs.images.copy(), pairs.truth.copy())
+    other.images[4] = 9  # constant: it could not even be normalised
+    hashes = {
+        state_hash(fit(p, settings(steps=2, context=1, slices="0-3"), tmp_path / n).network)
+        for n, p in (("a", pairs), ("b", other))
+    }
+    assert len(hashes) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"device": "tpu"}, "unknown device"),
+        ({"depth": 7, "crop": 64, "batch": 1}, "one value at the network's deepest level"),
+    ],
+)
+def test_what_cannot_start_leaves_no_folder(pairs, tmp_path, values, match):
+    with pytest.raises(SettingsError, match=match):
+        fit(pairs, settings(steps=1, **values), tmp_path / "deep" / "run")
+    assert not (tmp_path / "deep").exists()
+
+
+@pytest.mark.parametrize("text", ["[]", '{"settings": 3}', "{", "\udcff"])
+def test_a_damaged_settings_file_is_named(pairs, tmp_path, text):
+    (tmp_path / "settings.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError, match="no run's settings file"):
+        fit(pairs, settings(steps=1), tmp_path)
 
 
 @pytest.mark.parametrize(

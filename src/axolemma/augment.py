@@ -69,11 +69,11 @@ def draw(
     turn: float = 0.7,
     scale: float = 0.2,
     shear: float = 0.1,
-    elastic: float = 4.0,
+    elastic: float = 3.0,
     spacing: float = 64.0,
-    contrast: float = 0.25,
-    brightness: float = 0.25,
-    gamma: float = 0.3,
+    contrast: float = 0.1,
+    brightness: float = 0.1,
+    gamma: float = 0.2,
     blur: float = 1.0,
     noise: float = 0.2,
     shift: float = 6.0,
@@ -102,7 +102,8 @@ def draw(
     spacing
         Distance of the control points in pixels.
     contrast, brightness
-        Standard deviation of the logarithm of the gain, and of the offset.
+        Standard deviation of the logarithm of the gain, and of the offset. Small: every section
+        is normalised before it is predicted, so only what a crop differs from its section is new.
     gamma
         Standard deviation of the logarithm of the exponent.
     blur

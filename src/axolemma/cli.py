@@ -3,11 +3,13 @@
 What computes is imported inside the commands, so that ``--help`` does not wait for it.
 """
 
+import errno
 import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,7 +73,15 @@ def _explain(error: Exception) -> int:
         _plain(f"axolemma: {error}")
         return error.exit_code
     if hasattr(error, "format_message"):  # the parser's own: a missing or misspelt option
-        _plain(f"axolemma: {error.format_message()} (see --help)")
+        if message := error.format_message():
+            _plain(f"axolemma: {message} (see --help)")
+        return 2
+    if isinstance(error, OSError) and error.errno in (
+        errno.ENAMETOOLONG,
+        errno.EACCES,
+        errno.EPERM,
+    ):
+        _plain(f"axolemma: {error.filename}: {(error.strerror or 'no access').lower()}")
         return 2
     _plain(f"axolemma: {type(error).__name__}: {error} (--debug shows where)")
     return 1
@@ -80,6 +90,11 @@ def _explain(error: Exception) -> int:
 def _plain(text: str) -> None:
     """Print a sentence to stderr as it is: paths in it may look like markup."""
     err.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _result(text: str) -> None:
+    """Print a line of results to stdout as it is."""
+    out.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _version(wanted: bool) -> None:
@@ -169,34 +184,24 @@ def train(
     settings = check(TrainSettings, values)
 
     from axolemma import datasets, models
-    from axolemma.training import fit, split
+    from axolemma.training import fit
 
     models.check_name(settings.model)
     pairs = datasets.load(settings.data, truth_is=settings.truth_is)
     for note in pairs.notes:
         _plain(f"note: {note}")
-    used, held_out = split(settings, len(pairs))
-    name = f"{Path(settings.data).name}-{settings.model}-{settings.seed}"
-    run = output or Path("runs") / name
-    _plain(
-        f"{settings.model} on {pairs.name}: sections {used.start}-{used.stop - 1}, "
-        f"of which {held_out.start}-{held_out.stop - 1} are held out to validate"
-    )
-    for file, state in (("model", "is finished already"), ("state", "goes on")):
-        if (run / f"{file}.safetensors").is_file():
-            _plain(f"the run in {run} {state}")
+    run = output or Path("runs") / f"{Path(settings.data).name}-{settings.model}-{settings.seed}"
     with _training_bar() as report:
-        trained = fit(pairs, settings, run, report=report)
+        trained = fit(pairs, settings, run, report=report, say=_plain)
     if as_json:
         _print_json(trained.info.model_dump(mode="json"))
         return
     for average, found in trained.info.training["validation"].items():
-        out.print(
+        _result(
             f"validation, averaged over {average}: V_rand {found['v_rand']:.4f}, "
-            f"V_info {found['v_info']:.4f} at threshold {found['threshold']:.1f}",
-            highlight=False,
+            f"V_info {found['v_info']:.4f} at threshold {found['threshold']:.1f}"
         )
-    out.print(f"model: {run / 'model.safetensors'}", highlight=False)
+    _result(f"model: {run / 'model.safetensors'}")
 
 
 @app.command()
@@ -232,8 +237,6 @@ def segment(
     Example: `axolemma segment stack.tif --model runs/a -o segmented`
     """
     values = _given(locals(), config)
-    if isinstance(values.get("voxel_size"), str):
-        values["voxel_size"] = values["voxel_size"].split(",")
 
     from axolemma.settings import SegmentSettings, check
 
@@ -258,12 +261,11 @@ def segment(
         return
     first, last = record["input"]["sections"]
     cells = "" if record["cells"] is None else f", {record['cells']} cells"
-    out.print(
+    _result(
         f"sections {first}-{last}{cells}, threshold {record['threshold']:.2g}, "
-        f"{record['precision']} on {record['device']}, {record['seconds']:.1f} s",
-        highlight=False,
+        f"{record['precision']} on {record['device']}, {record['seconds']:.1f} s"
     )
-    out.print(f"results: {folder}", highlight=False)
+    _result(f"results: {folder}")
 
 
 @app.command()
@@ -374,7 +376,11 @@ def _given(values: dict[str, Any], config: Path | None) -> dict[str, Any]:
 
     wiring = ("config", "output", "as_json", "source", "overwrite")
     flags = {k: v for k, v in values.items() if k not in wiring and v is not None}
-    return flags if config is None else read_yaml(config) | flags
+    from_file = {} if config is None else read_yaml(config)
+    for one, other in (("budget", "steps"), ("steps", "budget")):
+        if one in flags:
+            from_file.pop(other, None)
+    return from_file | flags
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -413,14 +419,13 @@ def _show_scores(found: "Evaluation", as_json: bool) -> None:
     means = [scores.sections_at(chosen, name).mean(axis=0).tolist() for name in names]
     table.add_row("mean", *cells(means), style="bold")
     out.print(table)
-    out.print("* without border thinning", highlight=False)
+    _result("* without border thinning")
     if cut is not None:
         best = scores.best_threshold("v_rand"), scores.best_threshold("v_info")
-        out.print(
+        _result(
             f"best over all thresholds, as the challenge reports it: V_rand "
             f"{scores.best('v_rand').score:.4f} at {best[0]:.1f}, V_info "
-            f"{scores.best('v_info').score:.4f} at {best[1]:.1f}",
-            highlight=False,
+            f"{scores.best('v_info').score:.4f} at {best[1]:.1f}"
         )
 
 
@@ -455,7 +460,7 @@ def _training_bar() -> "Iterator[Callable[[Progress], None]]":
 
 def _sentence(progress: "Progress") -> str:
     validated = "" if progress.v_rand is None else f"  V_rand {progress.v_rand:.4f}"
-    left = time.strftime("%H:%M:%S", time.gmtime(progress.seconds_left))
+    left = timedelta(seconds=round(progress.seconds_left))
     return f"step {progress.step}  loss {progress.loss:.4f}{validated}  {left} left"
 
 

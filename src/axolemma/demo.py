@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from axolemma.datasets import phantom_pairs
+from axolemma.errors import InputError
 from axolemma.images import Stack
 from axolemma.metrics import Scores, evaluate
 from axolemma.segmentation import segment_stack
@@ -49,10 +50,11 @@ def run_demo(
     say
         Called with a line at the start of each part.
     """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: this is a file; name a folder")
     say("growing synthetic tissue")
     data = phantom_pairs((TRAINING + UNSEEN, 512, 512))
-    say(f"training {settings.model} on {TRAINING} sections")
-    fit(data.slices(range(TRAINING)), settings, out / "run", report=report)
+    fit(data.slices(range(TRAINING)), settings, out / "run", report=report, say=say)
     say(f"segmenting {UNSEEN} sections that it has not seen")
     unseen = data.slices(range(TRAINING, TRAINING + UNSEEN))
     stack = Stack(unseen.images, (0, 255), unseen.voxel_size, "phantom")

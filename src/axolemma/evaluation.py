@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axolemma.errors import InputError
-from axolemma.images import Stack, parse_slices, read
+from axolemma.images import Stack, label_borders, parse_slices, read
 from axolemma.metrics import SCORE_NAMES, THRESHOLDS, Scores, evaluate
 
 __all__ = ["Evaluation", "ProposalIs", "evaluate_stacks", "read_proposal"]
@@ -119,22 +119,11 @@ def evaluate_stacks(
     InputError
         If the shapes do not fit, or the map is evidently the other way round.
     """
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise InputError(f"a threshold lies between 0 and 1, not {threshold:g}")
     notes = list(proposal.notes)
-    chosen = _sections(proposal, len(truth), slices)
+    chosen, map_ = _matched(proposal, len(truth), slices)
     truth = truth[chosen.start : chosen.stop]
-    if len(proposal.array) not in (len(chosen), chosen.stop) and slices is None:
-        raise InputError(
-            f"{proposal.source}: it holds {len(proposal.array)} sections and the truth "
-            f"{len(chosen)}; say with --slices which sections of the truth they are"
-        )
-    map_ = proposal.array
-    if len(map_) != len(chosen):
-        if len(map_) < chosen.stop:
-            raise InputError(
-                f"{proposal.source}: it holds {len(map_)} sections, neither the {len(chosen)} "
-                f"of --slices {slices} nor the whole stack that they are part of"
-            )
-        map_ = map_[chosen.start : chosen.stop]
     if map_.shape != truth.shape:
         raise InputError(
             f"{proposal.source}: it has shape {map_.shape} and the truth {truth.shape} "
@@ -142,24 +131,46 @@ def evaluate_stacks(
         )
     map_, polarity, said = _polarity(map_, proposal, proposal_is)
     notes += said
+    assumed = proposal_is == "auto" and proposal.holds is None
     cut = proposal.info.get("threshold") if threshold is None else threshold
     sweep = THRESHOLDS
     if cut is not None and not any(abs(cut - t) < 1e-6 for t in THRESHOLDS):
         sweep = tuple(sorted({*THRESHOLDS, float(cut)}))
     scores = evaluate(map_, truth, proposal_is=polarity, thresholds=sweep, sections=list(chosen))
-    if said and scores.best().score < 1 - _FLIPPED_GAIN:
+    if assumed and scores.best().score < 1 - _FLIPPED_GAIN:
         _check_flipped(map_[:1], truth[:1], polarity, proposal.source)
     return Evaluation(scores, None if cut is None else float(cut), tuple(notes))
 
 
-def _sections(proposal: Stack, count: int, slices: str | None) -> range:
-    if slices is not None:
-        return parse_slices(slices, count)
-    held = proposal.info.get("sections")
-    if not isinstance(held, list) or len(held) != 2 or held[1] >= count:
-        return range(count)
-    named = range(held[0], held[1] + 1)
-    return named if len(proposal.array) == len(named) else range(count)
+def _matched(proposal: Stack, count: int, slices: str | None) -> tuple[range, NDArray[Any]]:
+    """Return the truth's sections to score, of `count`, and the proposal's pixels of them."""
+    array, source = proposal.array, proposal.source
+    held = _held(proposal, count)
+    if slices is None:
+        if held is None and len(array) != count:
+            raise InputError(
+                f"{source}: it holds {len(array)} sections and the truth {count}; say with "
+                "--slices which sections of the truth they are"
+            )
+        return (range(count), array) if held is None else (held, array)
+    chosen = parse_slices(slices, count)
+    if held is None and len(array) == len(chosen):
+        return chosen, array
+    held = held or range(len(array))
+    if chosen.start < held.start or chosen.stop > held.stop:
+        raise InputError(
+            f"{source}: it holds the sections {held.start}-{held.stop - 1}, not all of "
+            f"--slices {slices}"
+        )
+    return chosen, array[chosen.start - held.start : chosen.stop - held.start]
+
+
+def _held(proposal: Stack, count: int) -> range | None:
+    """Return the sections that the proposal says it holds, where that fits a truth of `count`."""
+    match proposal.info.get("sections"):
+        case [int(first), int(last)] if last < count and last - first + 1 == len(proposal.array):
+            return range(first, last + 1)
+    return None
 
 
 def _polarity(
@@ -167,7 +178,11 @@ def _polarity(
 ) -> tuple[NDArray[Any], Literal["membrane", "interior"], list[str]]:
     """Return the map, what is high in it, and a note where that was assumed."""
     if proposal.holds in ("cells", "neurons"):
-        return map_ == 0, "membrane", ["the proposal holds labels; 0 was taken for membrane"]
+        return (
+            label_borders(map_),
+            "membrane",
+            ["the proposal holds labels; 0 and the borders between labels were taken for membrane"],
+        )
     if map_.dtype.kind == "u" and map_.max() == 1:
         map_ = map_.astype(bool)
     if proposal_is != "auto":

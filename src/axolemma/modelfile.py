@@ -5,9 +5,9 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -21,6 +21,10 @@ __all__ = ["FORMAT", "Model", "ModelInfo", "bundled", "load_model", "save_model"
 
 #: Version of the file format; raised when an older Axolemma could misread a newer file.
 FORMAT = 1
+
+
+Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class ModelInfo(BaseModel):
@@ -56,9 +60,9 @@ class ModelInfo(BaseModel):
     arguments: dict[str, Any]
     normalisation: Literal["section mean and deviation"] = "section mean and deviation"
     axes: Literal["ZYX"] = "ZYX"
-    context: int = 0
-    voxel_size: tuple[float, float, float] | None = None
-    thresholds: dict[str, float]
+    context: int = Field(default=0, ge=0)
+    voxel_size: tuple[Length, Length, Length] | None = None
+    thresholds: dict[str, Share] = Field(min_length=1)
     training: dict[str, Any] = {}
     licence: str = ""
     axolemma: str = __version__
@@ -125,7 +129,9 @@ def load_model(name_or_path: str | Path) -> Model:
         with safe_open(path, framework="pt") as file:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         network.load_state_dict(weights)
-    except (InputError, RuntimeError, SafetensorError) as error:
+        if info.arguments.get("in_channels", 1) != 2 * info.context + 1:
+            raise ValueError(f"{info.context} neighbours do not fit its input channels")
+    except (RuntimeError, SafetensorError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ModelFileError(f"{path}: its weights do not fit its description: {reason}") from error
     return Model(network.eval(), info, str(path))

@@ -218,7 +218,7 @@ def predict_section(
     padded = np.pad(section, pads, mode="symmetric")
     shape = (padded.shape[1], padded.shape[2])
     result = np.zeros(shape, np.float32)
-    for part in tiles(shape, size=tile, margin=MARGIN, multiple=stride):
+    for part in tiles(shape, size=tile + 2 * frame, margin=MARGIN, multiple=stride):
         rows, columns = part.box.slices
         crop = torch.from_numpy(padded[None, :, rows, columns]).to(device)
         with torch.inference_mode(), autocast(precision, device):

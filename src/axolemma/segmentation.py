@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import os
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,17 @@ from numpy.typing import NDArray
 
 from axolemma._version import __version__
 from axolemma.errors import InputError
-from axolemma.images import Stack, parse_slices, write_png, write_tiff
+from axolemma.images import Stack, check_image, parse_slices, write_png, write_tiff
 from axolemma.modelfile import Model, load_model, state_hash
 from axolemma.objects import threshold_cells
 from axolemma.pictures import preview
 from axolemma.predict import Average, Precision, choose_device, choose_precision, membrane_map
-from axolemma.settings import SegmentSettings
+from axolemma.settings import SegmentSettings, check
 
 __all__ = ["Segmentation", "segment", "segment_stack", "write_segmentation"]
+
+#: What a folder of results holds.
+FILES = {"membrane.tif", "cells.tif", "preview.png", "run.json"}
 
 #: Pixel sizes that differ by more than this factor from the model's are worth a warning.
 _SIZE_TOLERANCE = 1.25
@@ -89,6 +94,20 @@ def segment(
     >>> result.cells.max()  # doctest: +SKIP
     9125
     """
+    check(
+        SegmentSettings,
+        {
+            "model": "given",
+            "threshold": threshold,
+            "average": average,
+            "objects": objects,
+            "precision": precision,
+            "tile": tile,
+        },
+    )
+    array = np.asarray(array)
+    if array.dtype.kind not in "buif" or array.size == 0:
+        raise InputError(f"sections hold real numbers, not {array.dtype} of shape {array.shape}")
     if array.ndim not in (2, 3):
         raise InputError(f"a section has axes (Y, X), a stack (Z, Y, X), not shape {array.shape}")
     loaded = model if isinstance(model, Model) else load_model(model)
@@ -145,15 +164,16 @@ def segment_stack(
         If the folder is there already or cannot be made, or stack and model do not fit.
     """
     out = Path(out)
+    out = out.resolve() if out.is_symlink() else out
     started = time.monotonic()
     model = load_model(settings.model)
     device = choose_device(settings.device)
     count = len(stack.array)
     chosen = parse_slices(settings.slices, count) if settings.slices else range(count)
     array = stack.array[chosen.start : chosen.stop]
+    check_image(replace(stack, array=array), first=chosen.start)
     voxel_size = settings.voxel_size or stack.voxel_size
-    partial = _partial_folder(out, overwrite)
-    try:
+    with _appearing(out, overwrite) as partial:
         result = segment(
             array,
             model=model,
@@ -189,9 +209,6 @@ def segment_stack(
         write_segmentation(
             partial, array, result, record, voxel_size=voxel_size, bits=settings.bits
         )
-        _put_in_place(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return result, record
 
 
@@ -250,31 +267,45 @@ def _size_notes(voxel_size: tuple[float, float, float] | None, model: Model) -> 
     ]
 
 
-def _partial_folder(out: Path, overwrite: bool) -> Path:
-    """Make the folder beside `out` in which results are gathered."""
-    if out.exists() and not (overwrite and (out / "run.json").is_file()):
-        hint = "say --overwrite" if (out / "run.json").is_file() else "remove it"
-        raise InputError(f"{out}: this is there already; choose a new folder or {hint}")
-    partial = out.parent / f".{out.name}.partial"
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"{out}: the folder cannot be made, {reason}; choose another") from error
-    return partial
+@contextmanager
+def _appearing(out: Path, overwrite: bool) -> Iterator[Path]:
+    """Give a folder beside `out` that takes its place when the block ends well.
 
-
-def _put_in_place(partial: Path, out: Path) -> None:
+    When the block raises, it is removed, and so are the parents that were made for it.
+    """
+    if out.exists() and not (overwrite and _is_ours(out)):
+        hint = "or say --overwrite" if _is_ours(out) else "or remove it"
+        raise InputError(f"{out}: this is there already; choose a new folder {hint}")
+    made = [parent for parent in out.parents if not parent.exists()]
+    # Names with the process number are nobody else's.
+    partial, old = (out.parent / f".{out.name}.{os.getpid()}.{what}" for what in ("partial", "old"))
     try:
+        try:
+            partial.mkdir(parents=True)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise InputError(
+                f"{out}: the folder cannot be made, {reason}; choose another"
+            ) from error
+        yield partial
         if out.exists():
             # The old results leave in one step and are removed when the new ones stand.
-            old = out.parent / f".{out.name}.old"
-            shutil.rmtree(old, ignore_errors=True)
             out.rename(old)
-            partial.rename(out)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            partial.rename(out)
-    except OSError as error:
-        raise InputError(f"{out}: the results cannot be put there: {error.strerror}") from error
+        partial.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        for parent in made:
+            with suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+def _is_ours(folder: Path) -> bool:
+    """Tell whether a folder holds an earlier segmentation and nothing else."""
+    try:
+        names = {file.name for file in folder.iterdir()}
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return names <= FILES and isinstance(record, dict) and "axolemma" in record

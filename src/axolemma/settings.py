@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -11,7 +11,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from axolemma.errors import SettingsError, nearest
 
-__all__ = ["Minutes", "SegmentSettings", "TrainSettings", "check", "minutes", "read_yaml"]
+__all__ = [
+    "Minutes",
+    "SegmentSettings",
+    "TrainSettings",
+    "check",
+    "minutes",
+    "read_yaml",
+    "voxel_size",
+]
 
 _UNITS = {"s": 1 / 60, "m": 1.0, "h": 60.0}
 
@@ -24,17 +32,41 @@ def minutes(text: str | float) -> float:
     ValueError
         If it is none of these, or not above zero.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", str(text))
+    match = re.fullmatch(r"\s*(\d{1,7}(?:\.\d{1,7})?)\s*([smh]?)\s*", str(text))
     if match is None or float(match[1]) == 0:
         raise ValueError(f"'{text}' is no duration; write for instance 90s, 10m or 2h")
     return float(match[1]) * _UNITS[match[2] or "m"]
 
 
+def voxel_size(value: str | Sequence[float]) -> tuple[float, float, float]:
+    """Turn ``"50,4,4"`` or three numbers into a voxel size (Z, Y, X) in nm.
+
+    Raises
+    ------
+    ValueError
+        If it is not three lengths between 0.001 and 10⁹ nm.
+    """
+    try:
+        z, y, x = (float(v) for v in (value.split(",") if isinstance(value, str) else value))
+    except (TypeError, ValueError):
+        z = y = x = 0.0
+    if not all(1e-3 <= side <= 1e9 for side in (z, y, x)):
+        raise ValueError("a voxel size is three lengths Z,Y,X in nm, for instance 50,4,4")
+    return z, y, x
+
+
 Minutes = Annotated[float, BeforeValidator(minutes)]
+VoxelSize = Annotated[tuple[float, float, float], BeforeValidator(voxel_size)]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        protected_namespaces=(),
+        allow_inf_nan=False,
+        coerce_numbers_to_str=True,  # YAML reads a single section's number as a number
+    )
 
 
 class TrainSettings(_Settings):
@@ -82,7 +114,7 @@ class TrainSettings(_Settings):
 
     data: str
     model: str = "resunet"
-    width: int | None = Field(default=None, ge=1)
+    width: int | None = Field(default=None, ge=1, le=4096)
     depth: int | None = Field(default=None, ge=1, le=8)
     context: int = Field(default=0, ge=0, le=8)
     truth_is: Literal["auto", "interior", "membrane", "labels"] = "auto"
@@ -90,13 +122,13 @@ class TrainSettings(_Settings):
     validate_slices: str | None = Field(default=None, alias="validate")
     budget: Minutes | None = None
     steps: int | None = Field(default=None, ge=1)
-    seed: int = Field(default=0, ge=0)
-    batch: int = Field(default=4, ge=1)
-    crop: int = Field(default=256, ge=32)
-    learning_rate: float = Field(default=2e-3, gt=0)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    batch: int = Field(default=4, ge=1, le=4096)
+    crop: int = Field(default=256, ge=32, le=8192)
+    learning_rate: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     dice: float = Field(default=0.5, ge=0)
-    thicken: int = Field(default=1, ge=0)
+    thicken: int = Field(default=1, ge=0, le=20)
     averaging: float = Field(default=0.99, ge=0, lt=1)
     save_every: float = Field(default=20.0, ge=0)
     device: str = "auto"
@@ -129,14 +161,14 @@ class SegmentSettings(_Settings):
 
     model: str
     slices: str | None = None
-    voxel_size: tuple[float, float, float] | None = None
+    voxel_size: VoxelSize | None = None
     threshold: float | None = Field(default=None, ge=0, lt=1)
     average: Literal["none", "flips", "dihedral"] = "dihedral"
     objects: Literal["none", "cells"] = "cells"
     bits: Literal[8, 32] = 32
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    tile: int = Field(default=1024, ge=256)
+    tile: int = Field(default=1024, ge=256, le=65536)
 
 
 Kind = TypeVar("Kind", bound=_Settings)

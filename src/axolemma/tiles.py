@@ -73,15 +73,19 @@ def _axis(
     if length <= size:
         return [(0, np.ones(length))]
     size -= size % multiple
-    # Two margins and the ramp between them are shared by neighbouring tiles.
-    step = (size - 3 * margin) // multiple * multiple
-    if step < 1:
+    # Two margins and the ramp between them are shared by neighbours; rounding may take a multiple.
+    shared = 3 * margin + multiple
+    if size <= shared:
         raise InputError(
             f"tiles of {size} pixels are too small for a margin of {margin}; "
-            f"take at least {3 * margin + multiple}"
+            f"take at least {shared + multiple}"
         )
-    last = -((size - length) // multiple) * multiple
-    starts = [*range(0, last, step), last]
+    # As few tiles as possible, and then as small as possible, evenly spread.
+    count = -(-(length - shared) // (size - shared))
+    side = -(-(length + (count - 1) * shared) // count)
+    size = min(size, side + -side % multiple)
+    last = length - size + -(length - size) % multiple
+    starts = [last * i // (count - 1) // multiple * multiple for i in range(count)]
     raw = []
     for start in starts:
         stop = min(start + size, length)

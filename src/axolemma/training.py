@@ -30,7 +30,7 @@ from axolemma import augment, datasets, models
 from axolemma._version import __version__
 from axolemma.datasets import Pairs
 from axolemma.errors import AxolemmaError, InputError, SettingsError
-from axolemma.images import parse_slices
+from axolemma.images import parse_slices, replacing
 from axolemma.losses import bce_dice
 from axolemma.metrics import Scores, evaluate
 from axolemma.modelfile import Model, ModelInfo, load_model, save_model, state_hash
@@ -53,8 +53,8 @@ VALIDATIONS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9)
 #: Share of the budget over which the learning rate rises; it then falls along a cosine.
 WARM_UP = 0.05
 
-#: Where the data lies and how often to save may change when a run goes on; the data may not.
-_MAY_CHANGE = ("data", "save_every")
+#: What may change when a run goes on: where the data lies (not what it is), how often to save.
+_MAY_CHANGE = ("data", "save_every", "device")
 
 AVERAGES: tuple[Average, ...] = ("none", "flips", "dihedral")
 
@@ -166,6 +166,7 @@ def fit(
     run: str | Path,
     *,
     report: Callable[[Progress], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Model:
     """Train a network, or go on with a training that was interrupted.
 
@@ -183,6 +184,8 @@ def fit(
         The run's folder; made where it does not exist.
     report
         Called about once a second.
+    say
+        Called with a sentence or two at the start.
 
     Returns
     -------
@@ -198,20 +201,26 @@ def fit(
     AxolemmaError
         If the loss is no longer finite.
     """
-    used, held_out = split(settings, len(data.images))
-    train_set = [z for z in used if z not in held_out]
+    used, chosen = split(settings, len(data.images))
+    # From here on there are the used sections only, numbered from 0: nothing else can leak in.
+    data = data.slices(used)
+    held_out = range(chosen.start - used.start, chosen.stop - used.start)
+    train_set = [z for z in range(len(data)) if z not in held_out]
     context = settings.context
     arguments: dict[str, Any] = {"in_channels": 2 * context + 1}
     arguments |= {k: v for k in ("width", "depth") if (v := getattr(settings, k)) is not None}
-    torch.manual_seed(settings.seed)
-    network = models.build(settings.model, **arguments)
-    images, truth = _prepare(data)
-    run = _open_run(Path(run), settings, _data_hash(images[list(used)], truth[list(used)]))
-    if (run / "model.safetensors").is_file():
-        return load_model(run / "model.safetensors")
-
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
+    torch.manual_seed(settings.seed)
+    network = models.build(settings.model, **arguments)
+    _check_crop(network, settings, data.images.shape)
+    images, truth = _prepare(data, used.start), data.truth
+    run = _open_run(Path(run), settings, _data_hash(images, truth))
+    if (run / "model.safetensors").is_file():
+        (run / "state.safetensors").unlink(missing_ok=True)
+        say(f"the run in {run} is finished already")
+        return load_model(run / "model.safetensors")
+
     place(network, device)
     average = copy.deepcopy(network).eval().requires_grad_(False)
     best = copy.deepcopy(average)
@@ -227,8 +236,13 @@ def fit(
         fused=True,
     )
     state = _State()
+    say(
+        f"{settings.model} on {data.name}: sections {used.start}-{used.stop - 1}, of which "
+        f"{chosen.start}-{chosen.stop - 1} are held out to validate; {precision} on {device}"
+    )
     if (run / "state.safetensors").is_file():
         state = _load_state(run, network, average, best, optimizer)
+        say(f"going on in {run} from step {state.step}")
     metrics = _Metrics(run / "metrics.jsonl", up_to=state.step)
     clock = _Clock(settings, state)
 
@@ -296,7 +310,7 @@ def fit(
         training={
             "data": data.name,
             "slices": f"{used.start}-{used.stop - 1}",
-            "validated_on": f"{held_out.start}-{held_out.stop - 1}",
+            "validated_on": f"{chosen.start}-{chosen.stop - 1}",
             "validation": {kind: _summary(scores) for kind, scores in validated.items()},
             "steps": state.step,
             "minutes": round(clock.elapsed() / 60, 2),
@@ -360,13 +374,13 @@ class _Metrics:
 
     def __init__(self, path: Path, *, up_to: int) -> None:
         self._path = path
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = path.read_text("utf-8", "replace").splitlines() if path.exists() else []
         kept = []
         for line in lines:
             try:
                 if json.loads(line)["step"] <= up_to:
                     kept.append(line)
-            except (json.JSONDecodeError, KeyError):
+            except (ValueError, KeyError, TypeError):
                 break  # A kill in the middle of a write leaves half a line, always the last.
         path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
@@ -382,14 +396,28 @@ def _schedule(done: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
 
 
-def _prepare(data: Pairs) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+def _check_crop(network: nn.Module, settings: TrainSettings, shape: tuple[int, ...]) -> None:
+    """Refuse sections too small to crop, and crops too small for batch normalisation."""
+    if min(shape[1:]) < 2:
+        raise SettingsError(
+            f"sections of {shape[1]} × {shape[2]} pixels are too small to learn from"
+        )
+    deepest = -(-settings.crop // int(network.stride))  # type: ignore[arg-type]
+    if settings.batch * deepest**2 < 2:
+        raise SettingsError(
+            f"a batch of {settings.batch} crop of {settings.crop} pixels leaves one value at the "
+            "network's deepest level; take a larger batch or crop, or a smaller depth"
+        )
+
+
+def _prepare(data: Pairs, first: int) -> NDArray[np.float32]:
     sections = []
-    for z, section in enumerate(data.images):
+    for z, section in enumerate(data.images, start=first):
         try:
             sections.append(normalise(section))
         except InputError as error:
             raise InputError(f"{data.name}, section {z}: {error}") from None
-    return np.stack(sections), data.truth
+    return np.stack(sections)
 
 
 def _thickened(truth: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:
@@ -458,6 +486,8 @@ def _validate(
         )
         for z in sections
     ]
+    if not all(np.isfinite(map_).all() for map_ in maps):
+        raise AxolemmaError("the network predicts NaN; try a lower learning_rate")
     drawn = truth[sections.start : sections.stop]
     return evaluate(np.stack(maps), drawn, sections=list(sections), unthinned=False)
 
@@ -500,17 +530,22 @@ def _open_run(run: Path, settings: TrainSettings, data_hash: str) -> Path:
                         "folder"
                     )
             return run
-        if run.is_dir() and any(run.iterdir()):
+        # Files whose names begin with a dot are left by a kill or by the system's file browser.
+        if run.is_dir() and any(not f.name.startswith(".") for f in run.iterdir()):
             raise InputError(f"{run}: this folder holds other files; choose a new one for the run")
         run.mkdir(parents=True, exist_ok=True)
-        partial = run / ".settings.json.partial"
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"{run}: the run's folder cannot be made, {reason}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{file}: this is no run's settings file; choose another folder"
+        ) from error
+    with replacing(file) as partial:
         text = json.dumps({"axolemma": __version__, "settings": asked}, indent=2)
         partial.write_text(text, encoding="utf-8")
-        partial.replace(file)
-    except OSError as error:
-        raise InputError(f"{run}: the run's folder cannot be written: {error}") from error
-    except (json.JSONDecodeError, KeyError) as error:
-        raise InputError(f"{file}: this is no run's settings file") from error
     return run
 
 
@@ -539,9 +574,8 @@ def _save_state(
         for key, value in _tensors(network, average, best, optimizer)
     }
     about = {name: getattr(state, name) for name in _State.__slots__}
-    partial = run / ".state.safetensors.partial"
-    save_file(tensors, partial, metadata={"state": json.dumps(about)})
-    partial.replace(run / "state.safetensors")
+    with replacing(run / "state.safetensors") as partial:
+        save_file(tensors, partial, metadata={"state": json.dumps(about)})
 
 
 def _load_state(

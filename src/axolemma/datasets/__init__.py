@@ -6,7 +6,7 @@ from axolemma.datasets import folder, isbi2012
 from axolemma.datasets.pairs import Pairs, folds
 from axolemma.datasets.phantom import VOXEL_SIZE, PhantomBlock, phantom
 from axolemma.errors import InputError, nearest
-from axolemma.images import Stack, TruthIs, read_image
+from axolemma.images import Stack, TruthIs, read
 
 __all__ = [
     "NAMES",
@@ -45,11 +45,12 @@ def load(data: str | Path, *, truth_is: TruthIs = "auto") -> Pairs:
     DownloadError
         If the challenge's data is absent and cannot be fetched.
     """
-    if data == "isbi2012":
+    known = not Path(data).exists()
+    if data == "isbi2012" and known:
         return isbi2012.load()
-    if data == "phantom":
+    if data == "phantom" and known:
         return phantom_pairs()
-    if not Path(data).exists():
+    if known:
         raise InputError(f"no dataset or folder named '{data}'{nearest(str(data), NAMES)}")
     return folder.load(data, truth_is=truth_is)
 
@@ -57,6 +58,7 @@ def load(data: str | Path, *, truth_is: TruthIs = "auto") -> Pairs:
 def load_images(source: str | Path) -> Stack:
     """Load sections to segment: a dataset's images by its name, or a file or folder of sections.
 
+    The pixels are not checked: which of them are used is for the caller to say.
     ``isbi2012`` is the annotated volume, ``isbi2012-test`` the one to be predicted.
 
     Raises
@@ -69,7 +71,7 @@ def load_images(source: str | Path) -> Stack:
     if source == "phantom" and not Path(source).exists():
         pairs = phantom_pairs()
         return Stack(pairs.images, (0, 255), pairs.voxel_size, "phantom")
-    return read_image(source)
+    return read(source)
 
 
 def phantom_pairs(shape: tuple[int, int, int] = (30, 512, 512), *, seed: int = 0) -> Pairs:

@@ -37,7 +37,8 @@ def opaque_grey(pixels: NDArray[Any], source: str) -> tuple[NDArray[Any], tuple[
         if not bool((pixels[..., -1] == opaque).all()):
             raise ImageError(
                 f"{source}: the picture has transparent pixels or a fourth colour channel; flatten"
-                " it and save it as 8-bit or 16-bit grey"
+                " it and save it as grey; if these are sections that tifffile wrote as colour"
+                " planes, write them with photometric='minisblack'"
             )
         notes.append("an alpha channel, opaque everywhere, was dropped")
         pixels, channels = pixels[..., :-1], channels - 1
@@ -46,6 +47,7 @@ def opaque_grey(pixels: NDArray[Any], source: str) -> tuple[NDArray[Any], tuple[
     if channels not in (1, 3) or not bool((pixels == pixels[..., :1]).all()):
         raise ImageError(
             f"{source}: the picture is in colour ({channels} different channels); convert it to"
-            " grey first, in Fiji with Image > Type > 8-bit"
+            " grey first, in Fiji with Image > Type > 8-bit; if these are sections that tifffile"
+            " wrote as colour planes, write them with photometric='minisblack'"
         )
     return pixels[..., 0], tuple(notes)

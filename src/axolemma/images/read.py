@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axolemma.errors import ImageError
+from axolemma.errors import ImageError, InputError
 from axolemma.images.grey import opaque_grey
 from axolemma.images.stack import Stack, check_image, check_sections, span
 from axolemma.images.tiff import read_tiff
@@ -180,7 +180,7 @@ def _access(path: Path) -> Iterator[None]:
     """Turn whatever a foreign parser or the file system raises into one sentence."""
     try:
         yield
-    except ImageError:
+    except InputError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError(f"{path}: does not exist{_neighbour(path)}") from error

@@ -70,8 +70,15 @@ def check_finite(stack: Stack) -> Stack:
     return stack
 
 
-def check_image(stack: Stack) -> Stack:
+def check_image(stack: Stack, *, first: int = 0) -> Stack:
     """Return `stack`, or raise `ImageError` where it cannot be an image.
+
+    Parameters
+    ----------
+    stack
+        What was read.
+    first
+        The number of its first section, for messages about a part of a stack.
 
     Raises
     ------
@@ -81,11 +88,11 @@ def check_image(stack: Stack) -> Stack:
     check_finite(stack)
     constant = np.flatnonzero(stack.array.min(axis=(1, 2)) == stack.array.max(axis=(1, 2)))
     if constant.size:
-        first = int(constant[0])
+        where = int(constant[0])
         more = f" (and {constant.size - 1} more)" if constant.size > 1 else ""
         raise ImageError(
-            f"{stack.source}: section {first}{more} of {len(stack.array)} is constant, every pixel"
-            f" is {stack.array[first, 0, 0]}; leave it out or replace it"
+            f"{stack.source}: section {first + where}{more} is constant, every pixel is"
+            f" {stack.array[where, 0, 0]}; leave it out or replace it"
         )
     return stack
 
@@ -123,7 +130,7 @@ def parse_slices(text: str, count: int) -> range:
     have = f"there are {count} sections, 0-{count - 1}"
     if "," in text:
         raise InputError(f"slices '{text}': splits are contiguous, give one block a-b; {have}")
-    match = re.fullmatch(r"\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*)?", text)
+    match = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", text)
     if match is None:
         raise InputError(f"slices '{text}': expected a-b or a, for example 0-24; {have}")
     first, last = int(match[1]), int(match[2] or match[1])

@@ -12,7 +12,7 @@ from axolemma.errors import ImageError
 from axolemma.images.read import read
 from axolemma.images.stack import Stack, check_finite
 
-__all__ = ["TruthIs", "read_truth", "to_membrane"]
+__all__ = ["TruthIs", "label_borders", "read_truth", "to_membrane"]
 
 TruthIs = Literal["auto", "interior", "membrane", "labels"]
 
@@ -97,8 +97,13 @@ def to_membrane(
         )
     if truth_is == "labels" or (len(values) > 2 and truth_is == "auto"):
         _check_labels(array, values, truth.source, sure=truth_is == "labels")
-        membrane, said = _label_borders(array)
-        notes += said
+        membrane = label_borders(array)
+        touching = membrane.sum() > (array == 0).sum()
+        notes += (
+            "labels were read as interior, and 0 and one pixel where two labels touch as membrane"
+            if touching
+            else "labels were read as interior and 0 as membrane",
+        )
     elif len(values) > 2:
         raise ImageError(
             f"{truth.source}: the truth holds {len(values)} values where interior and membrane are"
@@ -151,21 +156,16 @@ def _check_labels(array: NDArray[Any], values: NDArray[Any], source: str, *, sur
         )
 
 
-def _label_borders(labels: NDArray[Any]) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+def label_borders(labels: NDArray[Any]) -> NDArray[np.bool_]:
     """Return label 0, and one pixel between two labels of a section that touch, as membrane."""
-    membrane = labels == 0
-    border = np.zeros_like(membrane)
+    border = labels == 0
     for here, beyond in (
         (np.s_[:, :-1, :], np.s_[:, 1:, :]),
         (np.s_[:, :, :-1], np.s_[:, :, 1:]),
     ):
         a, b = labels[here], labels[beyond]
         border[here] |= (a != b) & (a != 0) & (b != 0)
-    if not border.any():
-        return membrane, ("labels were read as interior and 0 as membrane",)
-    return membrane | border, (
-        "labels were read as interior, and 0 and one pixel where two labels touch as membrane",
-    )
+    return np.asarray(border)
 
 
 def _looks_inverted(membrane: NDArray[np.bool_]) -> bool:

@@ -55,7 +55,7 @@ def contingency(proposal: NDArray[np.integer], truth: NDArray[np.integer]) -> Co
     Raises
     ------
     InputError
-        If the shapes differ.
+        If the shapes differ or a label is negative or no integer.
     """
     if proposal.shape != truth.shape:
         raise InputError(
@@ -71,7 +71,7 @@ def contingency(proposal: NDArray[np.integer], truth: NDArray[np.integer]) -> Co
         return _from_pairs(found[0], found[1], table[1:][found])
     # A table of all pairs would be far larger than the image: sort the pairs that occur.
     inside = rows != 0
-    pairs = (rows[inside].astype(np.int64) - 1) * column_count + columns[inside]
+    pairs = (rows[inside].astype(np.int64) - 1) * column_count + columns[inside].astype(np.int64)
     keys, counts = np.unique(pairs, return_counts=True)
     return _from_pairs(keys // column_count, keys % column_count, counts)
 
@@ -91,6 +91,10 @@ def _from_pairs(
 
 def _dense(labels: NDArray[np.integer]) -> tuple[NDArray[np.integer], int]:
     """Return labels whose largest is no larger than their count, 0 kept, and a bound above it."""
+    if labels.dtype.kind == "b" or not labels.dtype.isnative:
+        labels = labels.astype(np.int64)
+    if labels.dtype.kind not in "iu" or (labels.size and labels.min() < 0):
+        raise InputError("labels are integers from 0 on, 0 for membrane")
     if labels.size == 0:
         return labels.astype(np.int64), 1
     top = int(labels.max())

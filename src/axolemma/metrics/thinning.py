@@ -33,7 +33,7 @@ def label_cells(interior: NDArray[np.bool_]) -> NDArray[np.int32]:
     return labels
 
 
-def thin(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+def thin(labels: NDArray[np.integer]) -> NDArray[np.int32]:
     """Flood the cells of one section into its membrane, first in, first out.
 
     The queue starts with the membrane pixels that touch a cell, in column-major order. A pixel
@@ -56,7 +56,7 @@ def thin(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     Raises
     ------
     InputError
-        If `labels` is not two-dimensional.
+        If `labels` is not two-dimensional, negative or above 2**31 - 1.
 
     References
     ----------
@@ -65,9 +65,10 @@ def thin(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     """
     if labels.ndim != 2:
         raise InputError(f"thinning takes one section (Y, X), got an array of shape {labels.shape}")
-    if not labels.any():
-        return np.ones_like(labels)
-    return np.asarray(_flood(np.ascontiguousarray(labels)))
+    if labels.size and (labels.min() < 0 or labels.max() > np.iinfo(np.int32).max):
+        raise InputError("thinning takes labels from 0 to 2**31 - 1; number them anew first")
+    small = np.ascontiguousarray(labels, np.int32)
+    return np.asarray(_flood(small)) if small.any() else np.ones_like(small)
 
 
 def thinned_cells(interior: NDArray[np.bool_]) -> NDArray[np.int32]:

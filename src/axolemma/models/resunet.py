@@ -14,8 +14,7 @@ class ResUNet(nn.Module):
     """A U-Net of residual blocks with additive skips that works at half resolution.
 
     The stem rearranges every 2×2 pixels into four channels and the head undoes it, so nothing is
-    lost and every convolution sees a quarter of the pixels: about a fifth of the arithmetic of
-    the classic U-Net at equal widths.
+    lost and every convolution sees a quarter of the pixels.
 
     Parameters
     ----------
@@ -35,7 +34,7 @@ class ResUNet(nn.Module):
     """
 
     def __init__(
-        self, *, in_channels: int = 1, out_channels: int = 1, width: int = 32, depth: int = 4
+        self, *, in_channels: int = 1, out_channels: int = 1, width: int = 16, depth: int = 5
     ) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(depth)]
