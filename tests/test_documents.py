@@ -1,8 +1,10 @@
 """What the documents tell people to type exists."""
 
+import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.main import get_command
 
@@ -47,6 +49,18 @@ def test_links_lead_somewhere(page):
         place = target[0] or target[1]
         if "://" not in place:
             assert (page.parent / place).exists(), f"{page.name}: {place}"
+
+
+def test_numbers_in_the_readme_come_from_the_bench():
+    results = json.loads((ROOT / "docs" / "results" / "main_job.json").read_text())
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert results["command"] in readme
+    for average in ("none", "flips", "dihedral"):
+        rows = [seed[average] for seed in results["seeds"]]
+        means = [f"{np.mean([row[key] for row in rows]):.4f}" for key in ("v_rand", "v_info")]
+        spread = [f"{row[key]:.4f}" for row in rows for key in ("v_rand", "v_info")]
+        (line,) = (line for line in readme.splitlines() if line.startswith(f"| `{average}`"))
+        assert all(number in line for number in means + spread), average
 
 
 def test_scripts_in_documents_exist():

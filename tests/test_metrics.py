@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
+from skimage.measure import shannon_entropy
+from skimage.metrics import variation_of_information
 
 import oracles
 from axolemma.errors import InputError
@@ -132,6 +134,16 @@ def test_scores_equal_their_formulas(data):
     table = contingency(proposal, truth)
     expected = oracles.v_rand_v_info(proposal, truth)
     assert (v_rand(table).score, v_info(table).score) == pytest.approx(expected, abs=1e-12)
+
+
+@given(arrays(np.int64, (2, 6, 7), elements=st.integers(1, 4)))
+def test_v_info_agrees_with_scikit_image(labels):
+    # Without zeros: V_info = 1 - VOI / (H(S) + H(T)), all of it from scikit-image, in bits.
+    proposal, truth = labels
+    entropies = shannon_entropy(proposal) + shannon_entropy(truth)
+    if shannon_entropy(proposal) > 0 and shannon_entropy(truth) > 0:
+        expected = 1 - variation_of_information(truth, proposal).sum() / entropies
+        assert v_info(contingency(proposal, truth)).score == pytest.approx(expected, abs=1e-9)
 
 
 @given(st.data())

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, safe_open
 
 import axolemma
 from axolemma import training
-from axolemma.datasets import Pairs, phantom_pairs
+from axolemma.datasets import Pairs, isbi2012, phantom_pairs
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import write_tiff
 from axolemma.modelfile import load_model, state_hash
@@ -49,6 +49,8 @@ def test_a_run_leaves_a_model_and_its_story(pairs, tmp_path):
     assert model.info.training["validated_on"] == "4-4"
     assert model.info.training["weights_sha256"] == state_hash(model.network)
     assert model.info.voxel_size == (50, 4, 4)
+    # All arguments, defaults too: the file must outlive a change of defaults.
+    assert model.info.arguments == {"in_channels": 1, "out_channels": 1, "width": 4, "depth": 2}
 
 
 def test_a_finished_run_is_not_repeated(pairs, tmp_path):
@@ -274,6 +276,17 @@ def test_split(values, count, expected):
 def test_impossible_splits(values, match):
     with pytest.raises(InputError, match=match):
         split(settings(**values), 30)
+
+
+@pytest.mark.slow
+def test_real_sections_are_learned_in_few_steps(isbi2012_folder, tmp_path):
+    pairs = isbi2012.load(folder=isbi2012_folder)
+    chosen = check(TrainSettings, {"data": "isbi2012", "slices": "0-24", "steps": 300})
+    model = fit(pairs, chosen, tmp_path / "run")
+    result = axolemma.segment(pairs.images[25:], model=model)
+    scores = axolemma.evaluate(result.membrane, pairs.truth[25:])
+    assert scores.v_rand(result.threshold) > 0.9
+    assert scores.v_info(result.threshold) > 0.95
 
 
 def test_public_train_takes_arrays(pairs, tmp_path):

@@ -18,10 +18,10 @@ __all__ = [
     "choose_device",
     "choose_precision",
     "membrane_map",
+    "neighbours",
     "normalise",
     "place",
     "predict_section",
-    "with_neighbours",
 ]
 
 Average = Literal["none", "flips", "dihedral"]
@@ -125,13 +125,12 @@ def normalise(section: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray((section - mean) / deviation, np.float32)
 
 
-def with_neighbours(sections: NDArray[Any], z: int, context: int) -> NDArray[np.float32]:
-    """Return section `z` between its `context` neighbours on either side, normalised, (C, Y, X).
+def neighbours(z: int, context: int, count: int) -> NDArray[np.int64]:
+    """Return the numbers of section `z` and its `context` neighbours on either side.
 
-    Beyond the first and the last section that section is repeated.
+    Beyond the first and the last of `count` sections that section is repeated.
     """
-    numbers = np.clip(np.arange(z - context, z + context + 1), 0, len(sections) - 1)
-    return np.stack([normalise(sections[n]) for n in numbers])
+    return np.clip(np.arange(z - context, z + context + 1), 0, count - 1)
 
 
 def membrane_map(
@@ -181,7 +180,8 @@ def membrane_map(
     how = choose_precision(precision, where)
     for z in range(len(stack)):
         try:
-            section = with_neighbours(stack, z, context)
+            numbers = neighbours(z, context, len(stack))
+            section = np.stack([normalise(stack[n]) for n in numbers])
         except InputError as error:
             raise InputError(f"section {z}: {error}") from None
         yield predict_section(

@@ -39,6 +39,7 @@ from axolemma.predict import (
     autocast,
     choose_device,
     choose_precision,
+    neighbours,
     normalise,
     place,
     predict_section,
@@ -207,8 +208,12 @@ def fit(
     held_out = range(chosen.start - used.start, chosen.stop - used.start)
     train_set = [z for z in range(len(data)) if z not in held_out]
     context = settings.context
-    arguments: dict[str, Any] = {"in_channels": 2 * context + 1}
-    arguments |= {k: v for k in ("width", "depth") if (v := getattr(settings, k)) is not None}
+    sizes = {"width": settings.width, "depth": settings.depth}
+    arguments = models.all_arguments(
+        settings.model,
+        in_channels=2 * context + 1,
+        **{name: size for name, size in sizes.items() if size is not None},
+    )
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
     torch.manual_seed(settings.seed)
@@ -428,11 +433,6 @@ def _thickened(truth: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:
     return np.stack(grown).astype(np.uint8)
 
 
-def _neighbourhood(images: NDArray[np.float32], z: int, context: int) -> NDArray[np.float32]:
-    numbers = np.clip(np.arange(z - context, z + context + 1), 0, len(images) - 1)
-    return images[numbers]
-
-
 def _batch(
     rng: np.random.Generator,
     images: NDArray[np.float32],
@@ -443,7 +443,7 @@ def _batch(
     size = (settings.crop, settings.crop)
     crops, drawn = [], []
     for z in sections:
-        image = _neighbourhood(images, int(z), settings.context)
+        image = images[neighbours(int(z), settings.context, len(images))]
         shape = (len(image), *truth.shape[1:])
         crop, mask = augment.apply(image, truth[z], augment.draw(rng, shape, size))
         crops.append(crop)
@@ -479,7 +479,7 @@ def _validate(
     maps = [
         predict_section(
             network,
-            _neighbourhood(images, z, context),
+            images[neighbours(z, context, len(images))],
             average=average,
             precision=precision,
             device=device,

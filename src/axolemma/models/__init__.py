@@ -20,6 +20,7 @@ __all__ = [
     "MODELS",
     "ResUNet",
     "UNet",
+    "all_arguments",
     "build",
     "check_name",
     "gflop_per_megapixel",
@@ -61,6 +62,16 @@ def build(name: str, **arguments: Any) -> nn.Module:
         if isinstance(known[key].default, int) and (not isinstance(value, int) or value < 1):
             raise SettingsError(f"model '{name}': {key} is a whole number from 1, not {value!r}")
     return MODELS[name](**arguments)
+
+
+def all_arguments(name: str, **arguments: Any) -> dict[str, Any]:
+    """Return the arguments of a network with its defaults filled in.
+
+    A model file keeps them all, so that it can be read when a default has changed.
+    """
+    check_name(name)
+    known = inspect.signature(MODELS[name]).parameters
+    return {key: parameter.default for key, parameter in known.items()} | arguments
 
 
 def check_name(name: str) -> None:
