@@ -31,7 +31,9 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.user
-	$(BIN)/python bench/main_job.py
+	$(BIN)/python bench/scores.py
+	$(BIN)/python bench/precision.py
+	$(BIN)/python bench/main_job.py --results bench-main-job.json
 
 $(VENV)/bin/python $(VENV)/Scripts/python.exe:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Axolemma needs Python 3.11 or newer: make PYTHON=python3.11')"

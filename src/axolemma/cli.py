@@ -240,6 +240,11 @@ def segment(
 
     from axolemma.settings import SegmentSettings, check
 
+    if "model" not in values:
+        raise SettingsError(
+            "no model is named, and none comes with this version; train one and name its folder "
+            "with --model"
+        )
     settings = check(SegmentSettings, values)
 
     from axolemma import datasets
