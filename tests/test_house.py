@@ -16,7 +16,7 @@ STOREYS = (
     ("_version", "errors", "geometry"),
     ("images", "tiles", "augment", "objects", "metrics", "settings", "pictures"),
     ("models", "losses"),
-    ("datasets", "modelfile", "predict", "evaluation"),
+    ("datasets", "modelfile", "predict", "evaluation", "runs"),
     ("training", "segmentation"),
     ("demo",),
     ("cli", "__main__"),

@@ -204,17 +204,17 @@ def test_every_kind_of_run_resumes_bit_for_bit(pairs, tmp_path, values, monkeypa
     class StopError(Exception):
         pass
 
-    save = training._save_state
+    save = training.save_state
 
     def save_and_stop(run, state, *rest):
         save(run, state, *rest)
         if state.step == 3:
             raise StopError
 
-    monkeypatch.setattr(training, "_save_state", save_and_stop)
+    monkeypatch.setattr(training, "save_state", save_and_stop)
     with pytest.raises(StopError):
         fit(pairs, chosen, tmp_path / "stopped")
-    monkeypatch.setattr(training, "_save_state", save)
+    monkeypatch.setattr(training, "save_state", save)
     said = []
     again = fit(pairs, chosen, tmp_path / "stopped", say=said.append)
     assert "from step 3" in said[-1]

@@ -1,19 +1,9 @@
-"""Training: one linear loop, top to bottom.
-
-A run is a folder::
-
-    settings.json        what was asked for, and the hash of the data it was asked on
-    metrics.jsonl        one line per report: step, loss, validation scores
-    state.safetensors    everything needed to go on after a kill; gone once the run is finished
-    model.safetensors    the result
-"""
+"""Training: one linear loop, top to bottom; `runs` keeps what it needs to go on."""
 
 import copy
-import hashlib
-import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from scipy import ndimage
 from torch import Tensor, nn
 
 from axolemma import augment, datasets, models
-from axolemma._version import __version__
 from axolemma.datasets import Pairs
 from axolemma.errors import AxolemmaError, InputError, SettingsError
-from axolemma.images import parse_slices, replacing
+from axolemma.images import parse_slices
 from axolemma.losses import bce_dice
 from axolemma.metrics import Scores, evaluate
 from axolemma.modelfile import Model, ModelInfo, load_model, save_model, state_hash
@@ -44,6 +31,7 @@ from axolemma.predict import (
     place,
     predict_section,
 )
+from axolemma.runs import Metrics, State, Weights, data_hash, load_state, open_run, save_state
 from axolemma.settings import TrainSettings, check
 
 __all__ = ["Progress", "fit", "split", "train"]
@@ -53,9 +41,6 @@ VALIDATIONS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9)
 
 #: Share of the budget over which the learning rate rises; it then falls along a cosine.
 WARM_UP = 0.05
-
-#: What may change when a run goes on: where the data lies (not what it is), how often to save.
-_MAY_CHANGE = ("data", "save_every", "device")
 
 AVERAGES: tuple[Average, ...] = ("none", "flips", "dihedral")
 
@@ -220,7 +205,7 @@ def fit(
     network = models.build(settings.model, **arguments)
     _check_crop(network, settings, data.images.shape)
     images, truth = _prepare(data, used.start), data.truth
-    run = _open_run(Path(run), settings, _data_hash(images, truth))
+    run = open_run(Path(run), settings, data_hash(images, truth))
     if (run / "model.safetensors").is_file():
         (run / "state.safetensors").unlink(missing_ok=True)
         say(f"the run in {run} is finished already")
@@ -240,15 +225,16 @@ def fit(
         weight_decay=settings.weight_decay,
         fused=True,
     )
-    state = _State()
+    weights = Weights(network, average, best, optimizer)
+    state = State()
     say(
         f"{settings.model} on {data.name}: sections {used.start}-{used.stop - 1}, of which "
         f"{chosen.start}-{chosen.stop - 1} are held out to validate; {precision} on {device}"
     )
     if (run / "state.safetensors").is_file():
-        state = _load_state(run, network, average, best, optimizer)
+        state = load_state(run, weights)
         say(f"going on in {run} from step {state.step}")
-    metrics = _Metrics(run / "metrics.jsonl", up_to=state.step)
+    metrics = Metrics(run / "metrics.jsonl", up_to=state.step)
     clock = _Clock(settings, state)
 
     losses: list[float] = []
@@ -295,7 +281,7 @@ def fit(
             report(Progress(state.step, done, mean, state.v_rand, clock.seconds_left(state)))
         if now - saved >= settings.save_every:
             state.seconds = clock.elapsed()
-            _save_state(run, state, network, average, best, optimizer)
+            save_state(run, state, weights)
             saved = time.monotonic()
 
     scores = _validate(average, images, truth, held_out, context, precision, device)
@@ -331,22 +317,10 @@ def fit(
     return Model(best.cpu(), info, str(run / "model.safetensors"))
 
 
-@dataclass(slots=True)
-class _State:
-    """Where a run stands, beside its weights."""
-
-    step: int = 0
-    seconds: float = 0.0
-    validations: int = 0
-    validation_seconds: float = 0.0
-    v_rand: float | None = None
-    best_v_rand: float = -1.0
-
-
 class _Clock:
     """How much of the budget is spent; in steps, or in seconds over all starts of the run."""
 
-    def __init__(self, settings: TrainSettings, state: _State) -> None:
+    def __init__(self, settings: TrainSettings, state: State) -> None:
         self._steps = settings.steps
         self._budget = 60 * (settings.budget or DEFAULT_MINUTES)
         self._before = state.seconds
@@ -356,14 +330,14 @@ class _Clock:
     def elapsed(self) -> float:
         return self._before + time.monotonic() - self._started
 
-    def done(self, state: _State) -> float:
+    def done(self, state: State) -> float:
         if self._steps is not None:
             return min(1.0, state.step / self._steps)
         # The last validation predicts in 1 + 4 + 8 poses and once more for the choice of weights.
         reserve = min(14 * state.validation_seconds, self._budget / 5)
         return min(1.0, self.elapsed() / (self._budget - reserve))
 
-    def seconds_left(self, state: _State) -> float:
+    def seconds_left(self, state: State) -> float:
         if self._steps is None:
             return max(0.0, self._budget - self.elapsed())
         pace = (time.monotonic() - self._started) / max(1, state.step - self._first_step)
@@ -372,26 +346,6 @@ class _Clock:
 
 #: Minutes of training where neither a budget nor a number of steps is given.
 DEFAULT_MINUTES = 10.0
-
-
-class _Metrics:
-    """The file of reports; lines after the resumed step are dropped, they will come again."""
-
-    def __init__(self, path: Path, *, up_to: int) -> None:
-        self._path = path
-        lines = path.read_text("utf-8", "replace").splitlines() if path.exists() else []
-        kept = []
-        for line in lines:
-            try:
-                if json.loads(line)["step"] <= up_to:
-                    kept.append(line)
-            except (ValueError, KeyError, TypeError):
-                break  # A kill in the middle of a write leaves half a line, always the last.
-        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
-    def write(self, **values: Any) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
 
 
 def _schedule(done: float) -> float:
@@ -492,7 +446,7 @@ def _validate(
     return evaluate(np.stack(maps), drawn, sections=list(sections), unthinned=False)
 
 
-def _keep_best(state: _State, scores: Scores, average: nn.Module, best: nn.Module) -> None:
+def _keep_best(state: State, scores: Scores, average: nn.Module, best: nn.Module) -> None:
     state.v_rand = scores.v_rand(scores.choose_threshold())
     # The later of two equals: it has seen more.
     if state.v_rand >= state.best_v_rand:
@@ -507,107 +461,3 @@ def _summary(scores: Scores) -> dict[str, float]:
         "v_rand": scores.v_rand(threshold),
         "v_info": scores.v_info(threshold),
     }
-
-
-def _data_hash(images: NDArray[np.float32], truth: NDArray[np.uint8]) -> str:
-    digest = hashlib.sha256(np.ascontiguousarray(images).tobytes())
-    digest.update(np.ascontiguousarray(truth).tobytes())
-    return digest.hexdigest()
-
-
-def _open_run(run: Path, settings: TrainSettings, data_hash: str) -> Path:
-    """Make the folder, or check that it belongs to a run of the same settings and data."""
-    asked = settings.model_dump(mode="json", by_alias=True) | {"data_sha256": data_hash}
-    file = run / "settings.json"
-    try:
-        if file.is_file():
-            there = json.loads(file.read_text(encoding="utf-8"))["settings"]
-            for key in sorted(asked.keys() | there.keys()):
-                if key not in _MAY_CHANGE and asked.get(key) != there.get(key):
-                    raise SettingsError(
-                        f"{run}: the run there has {key} = {there.get(key)!r}, this one "
-                        f"{asked.get(key)!r}; repeat its settings to go on, or choose another "
-                        "folder"
-                    )
-            return run
-        # Files whose names begin with a dot are left by a kill or by the system's file browser.
-        if run.is_dir() and any(not f.name.startswith(".") for f in run.iterdir()):
-            raise InputError(f"{run}: this folder holds other files; choose a new one for the run")
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"{run}: the run's folder cannot be made, {reason}") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{file}: this is no run's settings file; choose another folder"
-        ) from error
-    with replacing(file) as partial:
-        text = json.dumps({"axolemma": __version__, "settings": asked}, indent=2)
-        partial.write_text(text, encoding="utf-8")
-    return run
-
-
-def _tensors(
-    network: nn.Module, average: nn.Module, best: nn.Module, optimizer: torch.optim.Optimizer
-) -> Iterator[tuple[str, Tensor]]:
-    """Yield every tensor of a run's state under its name in the file."""
-    for name, module in (("network", network), ("average", average), ("best", best)):
-        for key, value in module.state_dict().items():
-            yield f"{name}.{key}", value
-    for index, values in optimizer.state_dict()["state"].items():
-        for key, value in values.items():
-            yield f"optimizer.{index}.{key}", value
-
-
-def _save_state(
-    run: Path,
-    state: _State,
-    network: nn.Module,
-    average: nn.Module,
-    best: nn.Module,
-    optimizer: torch.optim.Optimizer,
-) -> None:
-    tensors = {
-        key: value.detach().cpu().contiguous()
-        for key, value in _tensors(network, average, best, optimizer)
-    }
-    about = {name: getattr(state, name) for name in _State.__slots__}
-    with replacing(run / "state.safetensors") as partial:
-        save_file(tensors, partial, metadata={"state": json.dumps(about)})
-
-
-def _load_state(
-    run: Path,
-    network: nn.Module,
-    average: nn.Module,
-    best: nn.Module,
-    optimizer: torch.optim.Optimizer,
-) -> _State:
-    path = run / "state.safetensors"
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            state = _State(**json.loads(file.metadata()["state"]))
-        parts: dict[str, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            part, rest = key.split(".", 1)
-            parts.setdefault(part, {})[rest] = value
-        for name, module in (("network", network), ("average", average), ("best", best)):
-            module.load_state_dict(parts[name])
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in parts["optimizer"].items():
-            index, rest = key.split(".", 1)
-            like = parameters[int(index)]
-            # The fused optimizer walks through memory: moments must lie as their weights do.
-            laid = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
-            moments.setdefault(int(index), {})[rest] = laid
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": moments, "param_groups": groups})
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"{path}: the run's state cannot be read ({error}); remove the folder to start anew"
-        ) from error
-    return state
