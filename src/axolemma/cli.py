@@ -123,16 +123,14 @@ def demo(
 
     Example: `axolemma demo -o demo`
     """
-    from axolemma.demo import TRAINING, UNSEEN, run_demo
+    from axolemma.demo import run_demo
     from axolemma.evaluation import Evaluation
     from axolemma.settings import TrainSettings, check
 
     settings = check(TrainSettings, {"data": "phantom", "budget": budget, "seed": seed})
     with _training_bar() as report:
         found = run_demo(output, settings, report=report, say=_plain)
-    numbers = tuple(range(TRAINING, TRAINING + UNSEEN))
-    scores = type(found.scores)(found.scores.thresholds, numbers, found.scores.values)
-    _show_scores(Evaluation(scores, found.threshold, ()), as_json)
+    _show_scores(Evaluation(found.scores, found.threshold, ()), as_json)
     _plain(f"look at {output / 'segmented' / 'preview.png'}")
 
 

@@ -60,4 +60,5 @@ def run_demo(
     stack = Stack(unseen.images, (0, 255), unseen.voxel_size, "phantom")
     chosen = SegmentSettings(model=str(out / "run"))
     result, _ = segment_stack(stack, chosen, out / "segmented", overwrite=True, advance=advance)
-    return Demo(evaluate(result.membrane, unseen.truth), result.threshold, out)
+    numbers = range(TRAINING, TRAINING + UNSEEN)
+    return Demo(evaluate(result.membrane, unseen.truth, sections=numbers), result.threshold, out)

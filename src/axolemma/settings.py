@@ -143,7 +143,7 @@ class SegmentSettings(_Settings):
     model
         A model file, a run folder or the name of a bundled model.
     slices
-        Sections to segment; all where None.
+        Sections to segment; all where None. Nothing else of the stack is looked at.
     voxel_size
         (Z, Y, X) in nm, where the file does not give it or gives it wrong.
     threshold
