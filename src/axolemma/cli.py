@@ -160,7 +160,9 @@ def train(
     thicken: Annotated[
         int | None, typer.Option(help="Pixels by which membranes are thickened for learning.")
     ] = None,
-    averaging: Annotated[float | None, typer.Option(help="Decay of the weight average.")] = None,
+    averaging: Annotated[
+        float | None, typer.Option(help="Share of the steps so far that weights are averaged over.")
+    ] = None,
     save_every: Annotated[float | None, typer.Option(help="Seconds between saves.")] = None,
     truth_is: TruthIs = None,
     device: Device = None,

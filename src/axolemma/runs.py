@@ -42,7 +42,7 @@ class State:
     validations: int = 0
     validation_seconds: float = 0.0
     v_rand: float | None = None
-    best_v_rand: float = -1.0
+    best: float = -1.0
 
 
 @dataclass(frozen=True, slots=True)

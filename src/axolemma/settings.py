@@ -105,7 +105,8 @@ class TrainSettings(_Settings):
         Pixels by which the membrane is thickened on every side for learning. The scores forgive a
         thick membrane, not a gap.
     averaging
-        Decay per step of the weight average.
+        Share of the steps so far that the running average of the weights reaches back over; the
+        average of step n moves by 1 / (1 + averaging · n).
     save_every
         Seconds between two writes of the state that a killed run goes on from.
     device, precision
@@ -129,7 +130,7 @@ class TrainSettings(_Settings):
     weight_decay: float = Field(default=1e-2, ge=0)
     dice: float = Field(default=0.5, ge=0)
     thicken: int = Field(default=1, ge=0, le=20)
-    averaging: float = Field(default=0.99, ge=0, lt=1)
+    averaging: float = Field(default=0.33, gt=0, le=1)
     save_every: float = Field(default=20.0, ge=0)
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"

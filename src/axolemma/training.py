@@ -19,7 +19,7 @@ from axolemma.datasets import Pairs
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import parse_slices
 from axolemma.losses import bce_dice
-from axolemma.metrics import Scores, evaluate
+from axolemma.metrics import TOLERANCE, Scores, evaluate
 from axolemma.modelfile import Model, ModelInfo, load_model, save_model, state_hash
 from axolemma.predict import (
     Average,
@@ -237,6 +237,22 @@ def fit(
     metrics = Metrics(run / "metrics.jsonl", up_to=state.step)
     clock = _Clock(settings, state)
 
+    def validate(weights: nn.Module, kind: Average) -> Scores:
+        maps = [
+            predict_section(
+                weights,
+                images[neighbours(z, context, len(images))],
+                average=kind,
+                precision=precision,
+                device=device,
+            )
+            for z in held_out
+        ]
+        if not all(np.isfinite(map_).all() for map_ in maps):
+            raise AxolemmaError("the network predicts NaN; try a lower learning_rate")
+        drawn = truth[held_out.start : held_out.stop]
+        return evaluate(np.stack(maps), drawn, sections=list(chosen), unthinned=False)
+
     losses: list[float] = []
     said = saved = time.monotonic()
     network.train()
@@ -256,7 +272,7 @@ def fit(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         state.step += 1
-        _move_average(average, network, min(settings.averaging, state.step / (state.step + 9)))
+        _move_average(average, network, 1 / (1 + settings.averaging * state.step))
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
             raise AxolemmaError(
@@ -268,7 +284,7 @@ def fit(
             started = time.monotonic()
             while state.validations < len(VALIDATIONS) and done >= VALIDATIONS[state.validations]:
                 state.validations += 1
-            scores = _validate(average, images, truth, held_out, context, precision, device)
+            scores = validate(average, "flips")
             _keep_best(state, scores, average, best)
             metrics.write(step=state.step, done=done, **_summary(scores))
             state.validation_seconds = time.monotonic() - started
@@ -284,14 +300,10 @@ def fit(
             save_state(run, state, weights)
             saved = time.monotonic()
 
-    scores = _validate(average, images, truth, held_out, context, precision, device)
+    scores = validate(average, "flips")
     _keep_best(state, scores, average, best)
     metrics.write(step=state.step, done=1.0, **_summary(scores))
-    validated: dict[str, Scores] = {}
-    for kind in AVERAGES:
-        validated[kind] = _validate(
-            best, images, truth, held_out, context, precision, device, average=kind
-        )
+    validated = {kind: validate(best, kind) for kind in AVERAGES}
     info = ModelInfo(
         architecture=settings.model,
         arguments=arguments,
@@ -333,15 +345,15 @@ class _Clock:
     def done(self, state: State) -> float:
         if self._steps is not None:
             return min(1.0, state.step / self._steps)
-        # The last validation predicts in 1 + 4 + 8 poses and once more for the choice of weights.
-        reserve = min(14 * state.validation_seconds, self._budget / 5)
+        # A validation predicts in 4 poses; the last ones in 4 and then in 1 + 4 + 8.
+        reserve = min(17 / 4 * state.validation_seconds, self._budget / 5)
         return min(1.0, self.elapsed() / (self._budget - reserve))
 
     def seconds_left(self, state: State) -> float:
         if self._steps is None:
             return max(0.0, self._budget - self.elapsed())
         pace = (time.monotonic() - self._started) / max(1, state.step - self._first_step)
-        return pace * (self._steps - state.step) + 14 * state.validation_seconds
+        return pace * (self._steps - state.step) + 17 / 4 * state.validation_seconds
 
 
 #: Minutes of training where neither a budget nor a number of steps is given.
@@ -409,48 +421,23 @@ def _batch(
 
 
 @torch.no_grad()
-def _move_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+def _move_average(average: nn.Module, network: nn.Module, share: float) -> None:
     for mean, value in zip(
         average.state_dict().values(), network.state_dict().values(), strict=True
     ):
         if mean.dtype.is_floating_point:
-            mean.lerp_(value, 1 - decay)
+            mean.lerp_(value, share)
         else:
             mean.copy_(value)
 
 
-def _validate(
-    network: nn.Module,
-    images: NDArray[np.float32],
-    truth: NDArray[np.uint8],
-    sections: range,
-    context: int,
-    precision: Any,
-    device: torch.device,
-    *,
-    average: Average = "none",
-) -> Scores:
-    maps = [
-        predict_section(
-            network,
-            images[neighbours(z, context, len(images))],
-            average=average,
-            precision=precision,
-            device=device,
-        )
-        for z in sections
-    ]
-    if not all(np.isfinite(map_).all() for map_ in maps):
-        raise AxolemmaError("the network predicts NaN; try a lower learning_rate")
-    drawn = truth[sections.start : sections.stop]
-    return evaluate(np.stack(maps), drawn, sections=list(sections), unthinned=False)
-
-
 def _keep_best(state: State, scores: Scores, average: nn.Module, best: nn.Module) -> None:
-    state.v_rand = scores.v_rand(scores.choose_threshold())
-    # The later of two equals: it has seen more.
-    if state.v_rand >= state.best_v_rand:
-        state.best_v_rand = state.v_rand
+    threshold = scores.choose_threshold()
+    state.v_rand = scores.v_rand(threshold)
+    found = (state.v_rand + scores.v_info(threshold)) / 2
+    # The later of two that can hardly be told apart: it has seen more.
+    if found >= state.best - TOLERANCE:
+        state.best = max(found, state.best)
         best.load_state_dict(average.state_dict())
 
 

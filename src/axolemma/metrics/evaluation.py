@@ -12,7 +12,7 @@ from axolemma.metrics.contingency import contingency
 from axolemma.metrics.membranes import SplitMerge, v_info, v_rand
 from axolemma.metrics.thinning import label_cells, thin
 
-__all__ = ["SCORE_NAMES", "THRESHOLDS", "Scores", "evaluate", "interior_map"]
+__all__ = ["SCORE_NAMES", "THRESHOLDS", "TOLERANCE", "Scores", "evaluate", "interior_map"]
 
 #: The challenge's thresholds: 0, 0.1, … by repeated addition, so the last is 0.9999999999999999.
 THRESHOLDS: tuple[float, ...] = tuple(np.cumsum([0.0] + [0.1] * 10).tolist())
