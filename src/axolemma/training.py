@@ -39,6 +39,9 @@ __all__ = ["Progress", "fit", "split", "train"]
 #: Shares of the budget at which the averaged weights are validated; the last one chooses too.
 VALIDATIONS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9)
 
+#: Minutes of training where neither a budget nor a number of steps is given.
+DEFAULT_MINUTES = 10.0
+
 #: Share of the budget over which the learning rate rises; it then falls along a cosine.
 WARM_UP = 0.05
 
@@ -58,7 +61,7 @@ class Progress:
     loss
         Mean loss since the last report.
     v_rand
-        Thinned V_rand of the latest validation at its best threshold, None before the first.
+        Thinned V_rand of the latest validation at its chosen threshold, None before the first.
     seconds_left
         Estimate of the time to the end.
     """
@@ -237,10 +240,10 @@ def fit(
     metrics = Metrics(run / "metrics.jsonl", up_to=state.step)
     clock = _Clock(settings, state)
 
-    def validate(weights: nn.Module, kind: Average) -> Scores:
+    def validate(candidate: nn.Module, kind: Average) -> Scores:
         maps = [
             predict_section(
-                weights,
+                candidate,
                 images[neighbours(z, context, len(images))],
                 average=kind,
                 precision=precision,
@@ -252,6 +255,11 @@ def fit(
             raise AxolemmaError("the network predicts NaN; try a lower learning_rate")
         drawn = truth[held_out.start : held_out.stop]
         return evaluate(np.stack(maps), drawn, sections=list(chosen), unthinned=False)
+
+    def validate_average(done: float) -> None:
+        found = _summary(validate(average, "flips"))
+        _keep_best(state, found, average, best)
+        metrics.write(step=state.step, done=done, **found)
 
     losses: list[float] = []
     said = saved = time.monotonic()
@@ -284,9 +292,7 @@ def fit(
             started = time.monotonic()
             while state.validations < len(VALIDATIONS) and done >= VALIDATIONS[state.validations]:
                 state.validations += 1
-            scores = validate(average, "flips")
-            _keep_best(state, scores, average, best)
-            metrics.write(step=state.step, done=done, **_summary(scores))
+            validate_average(done)
             state.validation_seconds = time.monotonic() - started
         now = time.monotonic()
         if now - said > 1 or done >= 1:
@@ -300,9 +306,7 @@ def fit(
             save_state(run, state, weights)
             saved = time.monotonic()
 
-    scores = validate(average, "flips")
-    _keep_best(state, scores, average, best)
-    metrics.write(step=state.step, done=1.0, **_summary(scores))
+    validate_average(1.0)
     validated = {kind: validate(best, kind) for kind in AVERAGES}
     info = ModelInfo(
         architecture=settings.model,
@@ -354,10 +358,6 @@ class _Clock:
             return max(0.0, self._budget - self.elapsed())
         pace = (time.monotonic() - self._started) / max(1, state.step - self._first_step)
         return pace * (self._steps - state.step) + 17 / 4 * state.validation_seconds
-
-
-#: Minutes of training where neither a budget nor a number of steps is given.
-DEFAULT_MINUTES = 10.0
 
 
 def _schedule(done: float) -> float:
@@ -431,13 +431,12 @@ def _move_average(average: nn.Module, network: nn.Module, share: float) -> None:
             mean.copy_(value)
 
 
-def _keep_best(state: State, scores: Scores, average: nn.Module, best: nn.Module) -> None:
-    threshold = scores.choose_threshold()
-    state.v_rand = scores.v_rand(threshold)
-    found = (state.v_rand + scores.v_info(threshold)) / 2
+def _keep_best(state: State, found: dict[str, float], average: nn.Module, best: nn.Module) -> None:
+    state.v_rand = found["v_rand"]
+    both = (found["v_rand"] + found["v_info"]) / 2
     # The later of two that can hardly be told apart: it has seen more.
-    if found >= state.best - TOLERANCE:
-        state.best = max(found, state.best)
+    if both >= state.best - TOLERANCE:
+        state.best = max(both, state.best)
         best.load_state_dict(average.state_dict())
 
 
