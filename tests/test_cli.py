@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 import axolemma
-from axolemma import cli
+from axolemma import cli, models
 from axolemma.datasets import phantom_pairs
 from axolemma.images import read, write_png, write_tiff
 
@@ -69,6 +69,26 @@ def test_train_segment_evaluate(call, files, tmp_path):
     assert list(told["held_out"]["v_rand"]["sections"]) == ["3"]
 
 
+def test_evaluate_writes_tables_and_pictures(call, files, tmp_path):
+    volume, labels = files / "data" / "train-volume.tif", files / "data" / "train-labels.tif"
+    code, out, err = call(
+        *("evaluate", labels, labels, "--slices", "1-2", "--roi", "0:64,0:80", "--tolerance", 3),
+        *("--csv", "scores.csv", "--errors", "errors", "--image", volume, "--against", labels),
+    )
+    assert code == 0, err
+    assert "read as binary mask, high = interior" in out
+    for words in ("boundary F, 3 px", "Topological errors", "this against the other", "paired"):
+        assert words in out
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 4
+    assert sorted(file.name for file in (tmp_path / "errors").iterdir()) == [
+        "errors.csv",
+        "section-001.png",
+        "section-002.png",
+    ]
+    code, out, _ = call("evaluate", labels, labels, "--against", labels, "--json")
+    assert json.loads(out)["difference"]["scores"]["v_rand"]["mean"] == 0
+
+
 def test_a_yaml_file_gives_way_to_flags(call, files, tmp_path):
     text = f"data: {files / 'data'}\nsteps: 1\nwidth: 4\ncrop: 64\nseed: 5\nvalidate: 3-3\n"
     (tmp_path / "settings.yaml").write_text(text)
@@ -104,7 +124,7 @@ def test_only_the_chosen_sections_must_be_sound(call, files, tmp_path):
 def test_models_and_info(call, files):
     code, out, _ = call("models", "--json")
     assert code == 0
-    assert [row["name"] for row in json.loads(out)] == ["resunet", "unet"]
+    assert [row["name"] for row in json.loads(out)] == list(models.MODELS)
     assert "parameters" in call("models")[1]
     code, out, _ = call("info", files / "run", "--json")
     told = json.loads(out)
@@ -253,6 +273,10 @@ def test_trainings_that_cannot_be(call, files, tmp_path, arguments, match):
         ),
         (("data/train-labels.tif", "data/train-labels.tif", "--truth-is", "x"), "--truth-is is"),
         (("data/train-volume.tif", "data/train-labels.tif", "--proposal-is", "y"), "not 'y'"),
+        (("data/train-labels.tif", "data/train-labels.tif", "--roi", "5"), "region '5'"),
+        (("data/train-labels.tif", "data/train-labels.tif", "--image", "x.tif"), "say --errors"),
+        (("data/train-labels.tif", "data/train-labels.tif", "--ignore", "x.tif"), "x.tif: does"),
+        (("data/train-labels.tif", "data/train-labels.tif", "--csv", "no/a.csv"), "no/a.csv"),
     ],
 )
 def test_evaluations_that_cannot_be(call, files, tmp_path, arguments, match):

@@ -9,6 +9,7 @@ import pytest
 from typer.main import get_command
 
 from axolemma import cli
+from axolemma.metrics import SCORES, STACK_SCORES
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -68,3 +69,22 @@ def test_scripts_in_documents_exist():
         for _, script, *_ in commands(page, "python"):
             if script.endswith(".py"):
                 assert (ROOT / script).is_file(), f"{page.name}: {script}"
+
+
+def test_every_score_is_explained():
+    text = (ROOT / "docs" / "scores.md").read_text(encoding="utf-8")
+    explained = "".join(re.findall(r"^### .*$", text, re.MULTILINE))
+    for name in SCORES | STACK_SCORES:
+        assert f"`{name}`" in explained, name
+    for entry in text.split("\n### ")[1:]:
+        assert "**" in entry, "says which one to trust"
+        assert "](images/scores/" in entry or entry.startswith("In 3D"), entry[:40]
+
+
+def test_the_table_of_changes_comes_from_the_bench():
+    found = json.loads((ROOT / "docs" / "results" / "perturbations.json").read_text())
+    text = (ROOT / "docs" / "scores.md").read_text(encoding="utf-8")
+    for what, row in found.items():
+        (line,) = (line for line in text.splitlines() if line.startswith(f"| {what} |"))
+        for name in ("v_rand", "v_info", "pixel_error", "voi_cremi_merge", "cl_dice", "betti_1"):
+            assert f"| {row[name]:.3g} |" in line, (what, name)

@@ -13,12 +13,12 @@ ROOT = Path(axolemma.__file__).parent
 
 #: A room may import rooms of lower storeys only.
 STOREYS = (
-    ("_version", "errors", "geometry"),
+    ("_version", "errors", "geometry", "labels"),
     ("images", "tiles", "augment", "objects", "metrics", "settings", "pictures"),
     ("models", "losses"),
     ("datasets", "modelfile", "predict", "evaluation", "runs"),
     ("training", "segmentation"),
-    ("demo",),
+    ("demo", "terminal"),
     ("cli", "__main__"),
 )
 #: Neighbours that may be called all the same.
@@ -84,9 +84,11 @@ def test_public_names():
         "Scores",
         "Segmentation",
         "SettingsError",
+        "Suite",
         "__version__",
         "evaluate",
         "load_model",
+        "score_suite",
         "segment",
         "train",
     ]

@@ -24,7 +24,6 @@ from axolemma.metrics import (
     interior_map,
     label_cells,
     thin,
-    thinned_cells,
     v_info,
     v_rand,
 )
@@ -49,7 +48,8 @@ def both_scores(cells, true_cells):
 
 @pytest.mark.parametrize("case", GOLDEN["binary_cases"], ids=lambda case: case["name"])
 @pytest.mark.parametrize(
-    ("kind", "cells_of"), [("thinned", thinned_cells), ("unthinned", label_cells)]
+    ("kind", "cells_of"),
+    [("thinned", lambda interior: thin(label_cells(interior))), ("unthinned", label_cells)],
 )
 def test_golden_binary_case(case, kind, cells_of):
     truth = np.array(case["truth_interior"], bool)
@@ -217,7 +217,7 @@ def test_evaluate_finds_thresholds_and_sections():
 def test_the_threshold_to_use_elsewhere_is_no_lucky_one():
     curve = np.array([0, 0.1, 0.2, 0.3, 0.5, 0.92, 0.9, 0.91, 0.8, 0.5, 0.1])
     values = {name: np.broadcast_to(curve[:, None, None], (11, 1, 3)) for name in SCORE_NAMES}
-    scores = Scores(THRESHOLDS, (0,), values)
+    scores = Scores(THRESHOLDS, (0,), values, {})
     assert scores.best_threshold() == pytest.approx(0.5)
     # .5: (.5 + 2·.92 + .9)/4 = .81; .6: (.92 + 2·.9 + .91)/4 = .9075; .7: .88
     assert scores.choose_threshold() == pytest.approx(0.6)

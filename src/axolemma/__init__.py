@@ -24,7 +24,7 @@ from axolemma.errors import (
 )
 
 if TYPE_CHECKING:
-    from axolemma.metrics import Scores, evaluate
+    from axolemma.metrics import Scores, Suite, evaluate, score_suite
     from axolemma.modelfile import Model, load_model
     from axolemma.segmentation import Segmentation, segment
     from axolemma.training import train
@@ -39,9 +39,11 @@ __all__ = [
     "Scores",
     "Segmentation",
     "SettingsError",
+    "Suite",
     "__version__",
     "evaluate",
     "load_model",
+    "score_suite",
     "segment",
     "train",
 ]
@@ -52,8 +54,10 @@ _ROOMS = {
     "Model": "modelfile",
     "Scores": "metrics",
     "Segmentation": "segmentation",
+    "Suite": "metrics",
     "evaluate": "metrics",
     "load_model": "modelfile",
+    "score_suite": "metrics",
     "segment": "segmentation",
     "train": "training",
 }

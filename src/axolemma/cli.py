@@ -22,6 +22,8 @@ from axolemma.errors import AxolemmaError, SettingsError
 
 if TYPE_CHECKING:
     from axolemma.evaluation import Evaluation
+    from axolemma.images import Stack
+    from axolemma.images import TruthIs as TruthKind
     from axolemma.training import Progress
 
 app = typer.Typer(
@@ -124,13 +126,12 @@ def demo(
     Example: `axolemma demo -o demo`
     """
     from axolemma.demo import run_demo
-    from axolemma.evaluation import Evaluation
     from axolemma.settings import TrainSettings, check
 
     settings = check(TrainSettings, {"data": "phantom", "budget": budget, "seed": seed})
     with _training_bar() as report:
         found = run_demo(output, settings, report=report, say=_plain)
-    _show_scores(Evaluation(found.scores, found.threshold, ()), as_json)
+    _show_scores(found, as_json)
     _plain(f"look at {output / 'segmented' / 'preview.png'}")
 
 
@@ -275,50 +276,91 @@ def segment(
 
 @app.command()
 def evaluate(
-    proposal: Annotated[Path, typer.Argument(help="Membrane map, or folder of a segmentation.")],
+    proposal: Annotated[
+        Path, typer.Argument(help="Membrane map, mask, labels, or folder of a segmentation.")
+    ],
     truth: Annotated[str, typer.Argument(help="Truth stack, or isbi2012 or phantom.")],
     slices: Slices = None,
     threshold: Annotated[
         float | None, typer.Option(help="Chosen elsewhere; the proposal's own by default.")
     ] = None,
     proposal_is: Annotated[
-        str, typer.Option(help="What is high in the proposal: membrane or interior.")
+        str, typer.Option(help="What is high in the proposal, membrane or interior; or cells.")
     ] = "auto",
     truth_is: TruthIs = None,
+    roi: Annotated[str | None, typer.Option(help="Score these rows and columns: y0:y1,x0:x1.")] = (
+        None
+    ),
+    ignore: Annotated[
+        Path | None, typer.Option(help="Mask of pixels not to count, nonzero = ignored.")
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Pixels that a boundary may be off, for the boundary F.")
+    ] = 2.0,
+    against: Annotated[
+        Path | None, typer.Option(help="A second proposal to compare with, at its own threshold.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write every score of every section.")] = None,
+    errors: Annotated[
+        Path | None, typer.Option(help="Folder for the list and the pictures of the errors.")
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="Sections to lay these pictures over; the truth by default.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a membrane map by the official ISBI 2012 definitions, per section and for the stack.
+    """Score membranes or cells: every score of the field, per section and for the stack.
 
-    Example: `axolemma evaluate segmented train-labels.tif --slices 25-29`
+    Example: `axolemma evaluate segmented train-labels.tif --slices 25-29 --errors errors`
     """
     from typing import cast, get_args
 
-    from axolemma import datasets, images
-    from axolemma.evaluation import ProposalIs, evaluate_stacks, read_proposal
+    from axolemma import evaluation, images
 
     for name, value, known in (
-        ("proposal-is", proposal_is, get_args(ProposalIs)),
+        ("proposal-is", proposal_is, get_args(evaluation.ProposalIs)),
         ("truth-is", truth_is or "auto", get_args(images.TruthIs)),
     ):
         if value not in known:
             raise SettingsError(f"--{name} is one of {', '.join(known)}, not '{value}'")
-    proposed = read_proposal(proposal)
-    if truth in datasets.NAMES and not Path(truth).exists():
-        pairs = datasets.load(truth)
-        drawn, notes = pairs.truth, pairs.notes
-    else:
-        read = images.read_truth(truth, truth_is=cast("images.TruthIs", truth_is or "auto"))
-        drawn, notes = read.array, read.notes
-    found = evaluate_stacks(
-        proposed,
-        drawn,
-        slices=slices,
-        threshold=threshold,
-        proposal_is=cast("ProposalIs", proposal_is),
+    if image is not None and errors is None:
+        raise SettingsError("--image is what the pictures of the errors show; say --errors too")
+    drawn = _truth(truth, cast("images.TruthIs", truth_is or "auto"))
+    mask = None if ignore is None else images.read(ignore)
+    background = None if image is None else images.read_image(image)
+    found, *others = (
+        evaluation.evaluate_stacks(
+            evaluation.read_proposal(path),
+            drawn,
+            slices=slices,
+            threshold=threshold if path == proposal else None,
+            proposal_is=cast("evaluation.ProposalIs", proposal_is if path == proposal else "auto"),
+            roi=roi,
+            ignore=mask,
+            tolerance=tolerance,
+        )
+        for path in (proposal, against)
+        if path is not None
     )
-    for note in (*notes, *found.notes):
+    for note in (*drawn.notes, *found.notes):
         _plain(f"note: {note}")
-    _show_scores(found, as_json)
+    if csv is not None:
+        evaluation.write_csv(csv, found)
+    if errors is not None:
+        shown = None if background is None else evaluation.matching(found, background, roi)
+        evaluation.write_mistakes(errors, found, shown)
+        _plain(f"look at {errors}")
+    _show_scores(found, as_json, *others)
+
+
+def _truth(name: str, truth_is: "TruthKind") -> "Stack":
+    """Read the truth that a path or the name of a data set stands for."""
+    from axolemma import datasets, images
+
+    if name not in datasets.NAMES or Path(name).exists():
+        return images.read_truth(name, truth_is=truth_is)
+    pairs = datasets.load(name)
+    return images.Stack(pairs.truth, (0, 1), pairs.voxel_size, name, pairs.notes)
 
 
 @app.command()
@@ -400,38 +442,22 @@ def _print_json(value: object) -> None:
     print(json.dumps(value, indent=2))  # noqa: T201 - rich would wrap long lines
 
 
-def _show_scores(found: "Evaluation", as_json: bool) -> None:
-    """Print scores as a table, one row per section and the stack last."""
+def _show_scores(found: "Evaluation", as_json: bool, *others: "Evaluation") -> None:
+    """Print scores as tables, or as JSON."""
+    from axolemma import evaluation, terminal
+
     if as_json:
-        _print_json(found.as_dict())
+        values = found.as_dict()
+        for other in others:
+            values["against"] = other.as_dict()
+            values["difference"] = evaluation.compare_as_dict(found, other)
+        _print_json(values)
         return
-    scores, cut = found.scores, found.threshold
-    chosen = scores.best_threshold() if cut is None else cut
-    where = "chosen elsewhere" if cut is not None else "the best on these very sections"
-    table = Table(title=f"interior where 1 - membrane > {chosen:.2g}, {where}", box=None)
-    titles = ("V_rand", "split", "merge", "V_info", "split", "merge", "V_rand*", "V_info*")
-    table.add_column("section")
-    for title in titles:
-        table.add_column(title, justify="right")
-
-    def cells(rows: list[list[float]]) -> list[str]:
-        return [f"{v:.4f}" for v in (*rows[0], *rows[1], rows[2][0], rows[3][0])]
-
-    names = ("v_rand", "v_info", "v_rand_unthinned", "v_info_unthinned")
-    per_name = [scores.sections_at(chosen, name).tolist() for name in names]
-    for number, rows in zip(scores.sections, zip(*per_name, strict=True), strict=True):
-        table.add_row(str(number), *cells(list(rows)))
-    means = [scores.sections_at(chosen, name).mean(axis=0).tolist() for name in names]
-    table.add_row("mean", *cells(means), style="bold")
-    out.print(table)
-    _result("* without border thinning")
-    if cut is not None:
-        best = scores.best_threshold("v_rand"), scores.best_threshold("v_info")
-        _result(
-            f"best over all thresholds, as the challenge reports it: V_rand "
-            f"{scores.best('v_rand').score:.4f} at {best[0]:.1f}, V_info "
-            f"{scores.best('v_info').score:.4f} at {best[1]:.1f}"
-        )
+    for part in terminal.scores(found):
+        out.print(part, highlight=False, soft_wrap=True)
+    for other in others:
+        for part in terminal.comparison(found, other):
+            out.print(part, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -1,30 +1,20 @@
 """The main job from beginning to end on synthetic tissue, with nothing to download."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from axolemma.datasets import phantom_pairs
 from axolemma.errors import InputError
+from axolemma.evaluation import Evaluation, evaluate_stacks
 from axolemma.images import Stack
-from axolemma.metrics import Scores, evaluate
 from axolemma.segmentation import segment_stack
 from axolemma.settings import SegmentSettings, TrainSettings
 from axolemma.training import Progress, fit
 
-__all__ = ["Demo", "run_demo"]
+__all__ = ["run_demo"]
 
 #: Sections of the demo's stack: the first ones train, the last ones were never seen.
 TRAINING, UNSEEN = 10, 4
-
-
-@dataclass(frozen=True, slots=True)
-class Demo:
-    """What the demo found: the scores on unseen sections and the threshold they are read at."""
-
-    scores: Scores
-    threshold: float
-    folder: Path
 
 
 def run_demo(
@@ -34,7 +24,7 @@ def run_demo(
     report: Callable[[Progress], None] = lambda _: None,
     advance: Callable[[int], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
-) -> Demo:
+) -> Evaluation:
     """Train on synthetic sections, segment unseen ones and score the result.
 
     Parameters
@@ -49,6 +39,11 @@ def run_demo(
         Called with the number of section pixels that were segmented.
     say
         Called with a line at the start of each part.
+
+    Returns
+    -------
+    Evaluation
+        Of the unseen sections, at the threshold that validation chose.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: this is a file; name a folder")
@@ -60,5 +55,13 @@ def run_demo(
     stack = Stack(unseen.images, (0, 255), unseen.voxel_size, "phantom")
     chosen = SegmentSettings(model=str(out / "run"))
     result, _ = segment_stack(stack, chosen, out / "segmented", overwrite=True, advance=advance)
-    numbers = range(TRAINING, TRAINING + UNSEEN)
-    return Demo(evaluate(result.membrane, unseen.truth, sections=numbers), result.threshold, out)
+    proposal = Stack(
+        result.membrane,
+        (0, 1),
+        data.voxel_size,
+        "phantom",
+        holds="membrane map",
+        info={"threshold": result.threshold},
+    )
+    truth = Stack(data.truth, (0, 1), data.voxel_size, "phantom")
+    return evaluate_stacks(proposal, truth, slices=f"{TRAINING}-{TRAINING + UNSEEN - 1}")

@@ -1,6 +1,8 @@
 """A proposal and a truth from their files to scores."""
 
-from dataclasses import dataclass
+import csv
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,40 +10,108 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axolemma.errors import InputError
-from axolemma.images import Stack, label_borders, parse_slices, read
-from axolemma.metrics import SCORE_NAMES, THRESHOLDS, Scores, evaluate
+from axolemma.images import Stack, parse_slices, read, replacing, write_png
+from axolemma.metrics import (
+    SCORE_NAMES,
+    SCORES,
+    THRESHOLDS,
+    Interval,
+    Mistake,
+    Scores,
+    Sections,
+    Suite,
+    difference,
+    error_map,
+    evaluate,
+    find_mistakes,
+    score_suite,
+)
+from axolemma.pictures import errors_over
 
-__all__ = ["Evaluation", "ProposalIs", "evaluate_stacks", "read_proposal"]
+__all__ = [
+    "Evaluation",
+    "Located",
+    "ProposalIs",
+    "compare",
+    "compare_as_dict",
+    "evaluate_stacks",
+    "matching",
+    "parse_roi",
+    "read_proposal",
+    "write_csv",
+    "write_mistakes",
+]
 
-ProposalIs = Literal["auto", "membrane", "interior"]
+ProposalIs = Literal["auto", "membrane", "interior", "cells"]
 
 #: A map that scores this much better flipped was read the wrong way round.
 _FLIPPED_GAIN = 0.2
 
+#: How many errors are tried for each section.
+_TRIED = 10
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
+class Located:
+    """A gap or a false membrane, and where it is in the stack.
+
+    Parameters
+    ----------
+    section
+        The number of its section.
+    gain
+        What V_rand of the stack gains when this alone is mended.
+    position
+        (Y, X) in the whole section, also where only a region was scored.
+    mistake
+        In the region that was scored.
+    """
+
+    section: int
+    gain: float
+    position: tuple[int, int]
+    mistake: Mistake
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Scores, and how the files were read.
 
     Parameters
     ----------
     scores
-        Every score for every threshold and section.
+        V_rand and V_info for every threshold and section.
     threshold
         The threshold that was chosen elsewhere: given by the caller, or stored in the proposal by
-        the model's validation. None where there is neither.
+        the model's validation. None where there is neither, and for labels.
+    suite
+        Every score, at that threshold or, without one, where V_rand is best.
+    mistakes
+        What costs most V_rand there, the costliest first.
+    read_as
+        What the proposal was taken for, and why.
     notes
         What was assumed and converted, one sentence each.
+    pair
+        The pixels that were scored.
     """
 
     scores: Scores
     threshold: float | None
+    suite: Suite
+    mistakes: tuple[Located, ...]
+    read_as: str
     notes: tuple[str, ...]
+    pair: Sections
 
     def as_dict(self) -> dict[str, object]:
         """Return everything that is reported, for JSON."""
-        scores = self.scores
-        found: dict[str, object] = {"thresholds": list(scores.thresholds)}
+        scores, suite = self.scores, self.suite
+        found: dict[str, object] = {
+            "read_as": self.read_as,
+            "notes": list(self.notes),
+            "thresholds": list(scores.thresholds),
+        }
         for kind, cut in (("held_out", self.threshold), ("best", None)):
             if kind == "held_out" and cut is None:
                 continue
@@ -62,13 +132,50 @@ class Evaluation:
                     },
                 }
             found[kind] = block
-        found["curves"] = {name: scores.curve(name).tolist() for name in SCORE_NAMES}
-        found["notes"] = list(self.notes)
+        best: Any = found["best"]
+        for name, curve in scores.pooled.items():
+            lowest = int(curve.argmin())
+            best[name] = {"threshold": scores.thresholds[lowest], "score": float(curve[lowest])}
+        best["warping_error"] = {
+            "threshold": suite.warping_threshold,
+            "score": suite.warping_best,
+        }
+        found["curves"] = {name: scores.curve(name).tolist() for name in SCORE_NAMES} | {
+            name: curve.tolist() for name, curve in scores.pooled.items()
+        }
+        found["all"] = {
+            "threshold": suite.threshold,
+            "boundary_tolerance": suite.tolerance,
+            "scores": {name: self._score_as_dict(name) for name in SCORES},
+            "stack": suite.stack,
+        }
+        found["errors"] = [
+            {
+                "section": located.section,
+                "kind": located.mistake.kind,
+                "gain": located.gain,
+                "gain_in_section": located.mistake.gain,
+                "position": list(located.position),
+                "pixels": len(located.mistake.pixels),
+            }
+            for located in self.mistakes
+        ]
         return found
+
+    def _score_as_dict(self, name: str) -> dict[str, object]:
+        sure = self.suite.interval(name)
+        return {
+            "mean": sure.mean,
+            "low": sure.low,
+            "high": sure.high,
+            "sections": dict(
+                zip(map(str, self.suite.sections), self.suite.values[name].tolist(), strict=True)
+            ),
+        }
 
 
 def read_proposal(path: str | Path) -> Stack:
-    """Read a proposal: a map, or the folder that a segmentation wrote.
+    """Read a proposal: a map, labels, or the folder that a segmentation wrote.
 
     Parameters
     ----------
@@ -84,30 +191,64 @@ def read_proposal(path: str | Path) -> Stack:
     return read(path / "membrane.tif" if (path / "membrane.tif").is_file() else path)
 
 
+def parse_roi(text: str, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Return the rows and columns that ``"y0:y1,x0:x1"`` names, the ends excluded.
+
+    Raises
+    ------
+    InputError
+        If the text is malformed, or the region is empty or leaves the section.
+    """
+    match = re.fullmatch(r"\s*(\d{1,9}):(\d{1,9})\s*,\s*(\d{1,9}):(\d{1,9})\s*", text)
+    height, width = shape[-2:]
+    if match is None:
+        raise InputError(
+            f"region '{text}': expected rows and columns y0:y1,x0:x1, for example 0:{height},"
+            f"0:{width} for the whole section"
+        )
+    top, bottom, left, right = (int(group) for group in match.groups())
+    if not (top < bottom <= height and left < right <= width):
+        raise InputError(
+            f"region '{text}': it must lie within rows 0:{height} and columns 0:{width} and hold"
+            " a pixel"
+        )
+    return slice(top, bottom), slice(left, right)
+
+
 def evaluate_stacks(
     proposal: Stack,
-    truth: NDArray[np.uint8],
+    truth: Stack,
     *,
     slices: str | None = None,
     threshold: float | None = None,
     proposal_is: ProposalIs = "auto",
+    roi: str | None = None,
+    ignore: Stack | None = None,
+    tolerance: float = 2.0,
 ) -> Evaluation:
     """Score a proposal that was read from a file.
 
     Parameters
     ----------
     proposal
-        From `read_proposal`: a map in [0, 1] or of unsigned integers.
+        From `read_proposal`: a map in [0, 1] or of unsigned integers, a mask, or labels.
     truth
-        (Z, Y, X), 1 = membrane.
+        From `images.read_truth`: (Z, Y, X), 1 = membrane, and its labels where it has them.
     slices
         Sections of the truth to score. The proposal holds either the same stack or just these.
         Where None and the proposal says which sections it holds, those.
     threshold
         Chosen elsewhere; the proposal's own where None.
     proposal_is
-        What is high in the proposal. ``"auto"`` believes what the file says, and takes the
-        challenge's convention, interior, where it says nothing.
+        What the proposal holds. ``"auto"`` believes what the file says; where it says nothing it
+        takes flat regions of many numbers for labels and anything else for a map of the interior,
+        the challenge's convention.
+    roi
+        Rows and columns to score, ``"y0:y1,x0:x1"``; all where None.
+    ignore
+        Pixels not to count, nonzero, of the truth's shape or that of the scored sections.
+    tolerance
+        Pixels that a boundary may be off.
 
     Returns
     -------
@@ -122,24 +263,206 @@ def evaluate_stacks(
     if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"a threshold lies between 0 and 1, not {threshold:g}")
     notes = list(proposal.notes)
-    chosen, map_ = _matched(proposal, len(truth), slices)
-    truth = truth[chosen.start : chosen.stop]
-    if map_.shape != truth.shape:
+    chosen, array = _matched(proposal, len(truth.array), slices)
+    labelled = truth.labels is not None
+    drawn = truth.array if truth.labels is None else truth.labels
+    drawn = drawn[chosen.start : chosen.stop]
+    if array.shape != drawn.shape:
         raise InputError(
-            f"{proposal.source}: it has shape {map_.shape} and the truth {truth.shape} "
+            f"{proposal.source}: it has shape {array.shape} and the truth {drawn.shape} "
             "(sections, rows, columns); they must be the same pixels"
         )
-    map_, polarity, said = _polarity(map_, proposal, proposal_is)
-    notes += said
-    assumed = proposal_is == "auto" and proposal.holds is None
+    where = None if ignore is None else ~_ignored(ignore, len(truth.array), chosen, drawn.shape)
+    corner = (0, 0)
+    if roi is not None:
+        rows, columns = parse_roi(roi, drawn.shape)
+        corner = (rows.start, columns.start)
+        array, drawn = array[:, rows, columns], drawn[:, rows, columns]
+        where = None if where is None else where[:, rows, columns]
+    if where is not None and not where.any():
+        raise InputError("every pixel is ignored; leave some to score")
+    array, kind, read_as = _read_as(array, proposal, proposal_is)
+    pair = Sections(array, drawn, kind, labelled, where)
     cut = proposal.info.get("threshold") if threshold is None else threshold
+    cut = None if cut is None or kind == "cells" else float(cut)
     sweep = THRESHOLDS
     if cut is not None and not any(abs(cut - t) < 1e-6 for t in THRESHOLDS):
-        sweep = tuple(sorted({*THRESHOLDS, float(cut)}))
-    scores = evaluate(map_, truth, proposal_is=polarity, thresholds=sweep, sections=list(chosen))
+        sweep = tuple(sorted({*THRESHOLDS, cut}))
+    options: dict[str, Any] = {
+        "proposal_is": kind,
+        "truth_is": "cells" if labelled else "membrane",
+        "sections": list(chosen),
+        "where": where,
+    }
+    scores = evaluate(array, drawn, thresholds=sweep, **options)
+    assumed = proposal_is == "auto" and proposal.holds is None and kind != "cells"
     if assumed and scores.best().score < 1 - _FLIPPED_GAIN:
-        _check_flipped(map_[:1], truth[:1], polarity, proposal.source)
-    return Evaluation(scores, None if cut is None else float(cut), tuple(notes))
+        _check_flipped(pair, proposal.source)
+    at = scores.best_threshold() if cut is None else cut
+    suite = score_suite(
+        array,
+        drawn,
+        threshold=at,
+        tolerance=tolerance,
+        voxel_size=truth.voxel_size or proposal.voxel_size,
+        **options,
+    )
+    mistakes = _located(pair, at, list(chosen), corner)
+    return Evaluation(scores, cut, suite, mistakes, read_as, tuple(notes), pair)
+
+
+def compare(one: Evaluation, other: Evaluation) -> tuple[bool, dict[str, Interval]]:
+    """Return how much higher each score of `one` is, with a bootstrap interval.
+
+    Returns
+    -------
+    paired, differences
+        Whether both scored the same sections, so that the sections' differences were resampled;
+        and for every name in `SCORES` the difference of the means.
+    """
+    paired = one.suite.sections == other.suite.sections
+    return paired, {
+        name: difference(one.suite.values[name], other.suite.values[name], paired=paired)
+        for name in SCORES
+    }
+
+
+def compare_as_dict(one: Evaluation, other: Evaluation) -> dict[str, object]:
+    """Return what `compare` finds, for JSON."""
+    paired, differences = compare(one, other)
+    scores = {
+        name: {"mean": sure.mean, "low": sure.low, "high": sure.high}
+        for name, sure in differences.items()
+    }
+    return {"paired": paired, "note": differences["v_rand"].note, "scores": scores}
+
+
+def matching(found: Evaluation, image: Stack, roi: str | None) -> NDArray[Any]:
+    """Return the pixels of `image` that were scored; it holds those sections or a longer stack.
+
+    Raises
+    ------
+    InputError
+        If it does not hold them.
+    """
+    array, numbers = image.array, found.suite.sections
+    if len(array) != len(numbers):
+        if numbers[-1] >= len(array):
+            raise InputError(
+                f"{image.source}: it holds {len(array)} sections, not the scored ones"
+                f" {numbers[0]}-{numbers[-1]}"
+            )
+        array = array[numbers[0] : numbers[-1] + 1]
+    if roi is not None:
+        array = array[(slice(None), *parse_roi(roi, array.shape))]
+    return array
+
+
+def write_csv(path: str | Path, found: Evaluation) -> None:
+    """Write every score as a table, a row for each section and one for their mean.
+
+    Parameters
+    ----------
+    path
+        The file to make or replace.
+    found
+        The scores of the stack in 3D, where there are any, stand in the row of the mean.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    suite = found.suite
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["section", "threshold", *SCORES, *suite.stack])
+        cut = "" if suite.threshold is None else suite.threshold
+        for z, number in enumerate(suite.sections):
+            row = [suite.values[name][z] for name in SCORES]
+            table.writerow([number, cut, *row, *([""] * len(suite.stack))])
+        table.writerow(["mean", cut, *(suite.mean(name) for name in SCORES), *suite.stack.values()])
+
+
+def write_mistakes(
+    folder: str | Path, found: Evaluation, images: NDArray[Any] | None = None
+) -> list[Path]:
+    """Write the list of errors and, for every section, a picture of where they are.
+
+    Parameters
+    ----------
+    folder
+        Made where it does not exist: ``errors.csv``, ``section-000.png`` and so on.
+    found
+        What to show.
+    images
+        The sections (Z, Y, X) that were scored, to lay the errors over; the truth where None.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written, or the images have another shape.
+    """
+    folder = Path(folder)
+    truth = found.pair.truth
+    if images is not None and images.shape != truth.shape:
+        raise InputError(
+            f"the images have shape {images.shape} and the scored sections {truth.shape}; "
+            "give the same sections"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"{folder}: cannot be made, {reason}; choose another folder") from error
+    written = [folder / "errors.csv"]
+    with replacing(written[0]) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["rank", "section", "kind", "gain", "gain_in_section", "y", "x", "pixels"])
+        for rank, located in enumerate(found.mistakes, start=1):
+            wrong = located.mistake
+            table.writerow(
+                [
+                    rank,
+                    located.section,
+                    wrong.kind,
+                    located.gain,
+                    wrong.gain,
+                    *located.position,
+                    len(wrong.pixels),
+                ]
+            )
+    at = found.suite.threshold
+    for z, (number, cut) in enumerate(zip(found.suite.sections, found.pair.each(), strict=True)):
+        section = cut.at(0.5 if at is None else at)
+        mine = [located.mistake for located in found.mistakes if located.section == number]
+        kinds = error_map(section, mine, tolerance=found.suite.tolerance)
+        base = np.where(section.true_membrane, 150, 255) if images is None else images[z]
+        written.append(folder / f"section-{number:03d}.png")
+        rings = [mistake.position for mistake in mine]
+        write_png(written[-1], errors_over(base, kinds, rings))
+    return written
+
+
+def _located(
+    pair: Sections, threshold: float, numbers: list[int], corner: tuple[int, int]
+) -> tuple[Located, ...]:
+    found = [
+        Located(
+            number,
+            mistake.gain / len(pair),
+            (mistake.position[0] + corner[0], mistake.position[1] + corner[1]),
+            mistake,
+        )
+        for number, cut in zip(numbers, pair.each(), strict=True)
+        for mistake in find_mistakes(cut.at(threshold), count=_TRIED)
+    ]
+    return tuple(sorted(found, key=lambda located: -located.gain))
 
 
 def _matched(proposal: Stack, count: int, slices: str | None) -> tuple[range, NDArray[Any]]:
@@ -173,46 +496,99 @@ def _held(proposal: Stack, count: int) -> range | None:
     return None
 
 
-def _polarity(
-    map_: NDArray[Any], proposal: Stack, proposal_is: ProposalIs
-) -> tuple[NDArray[Any], Literal["membrane", "interior"], list[str]]:
-    """Return the map, what is high in it, and a note where that was assumed."""
-    if proposal.holds in ("cells", "neurons"):
-        return (
-            label_borders(map_),
-            "membrane",
-            ["the proposal holds labels; 0 and the borders between labels were taken for membrane"],
-        )
-    if map_.dtype.kind == "u" and map_.max() == 1:
-        map_ = map_.astype(bool)
-    if proposal_is != "auto":
-        return map_, proposal_is, []
-    if (proposal.holds or "").startswith("membrane"):
-        return map_, "membrane", []
-    return (
-        map_,
-        "interior",
-        [
-            "the file does not say what it holds; high values were taken for cell interior, the "
-            "challenge's convention (--proposal-is changes it)"
-        ],
-    )
-
-
-def _check_flipped(
-    map_: NDArray[Any],
-    truth: NDArray[np.uint8],
-    polarity: Literal["membrane", "interior"],
-    source: str,
-) -> None:
-    """Refuse a map whose polarity was only assumed and that is much better flipped."""
-    other: Literal["membrane", "interior"] = "interior" if polarity == "membrane" else "membrane"
-    taken, flipped = (
-        evaluate(map_, truth, proposal_is=way, unthinned=False).best().score
-        for way in (polarity, other)
-    )
-    if flipped > taken + _FLIPPED_GAIN:
+def _ignored(ignore: Stack, count: int, chosen: range, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return which pixels of the chosen sections a mask leaves out."""
+    array = ignore.array
+    if len(array) == count:
+        array = array[chosen.start : chosen.stop]
+    if array.shape != shape:
         raise InputError(
-            f"{source}: the map is evidently the other way round, V_rand is {taken:.3f} as "
-            f"{polarity} and {flipped:.3f} as {other}; say --proposal-is {other}"
+            f"{ignore.source}: the mask of pixels to ignore has shape {ignore.array.shape} and the"
+            f" sections to score {shape}; it must cover them pixel for pixel"
+        )
+    return np.asarray(array != 0)
+
+
+def _read_as(
+    array: NDArray[Any], proposal: Stack, proposal_is: ProposalIs
+) -> tuple[NDArray[Any], Literal["membrane", "interior", "cells"], str]:
+    """Return the proposal's pixels, what they hold, and a sentence that says so and why."""
+    holds = proposal.holds or ""
+    why = "as asked" if proposal_is != "auto" else f"the file says it holds {holds}"
+    kind = proposal_is
+    if kind == "auto":
+        if holds in ("cells", "neurons"):
+            kind = "cells"
+        elif holds.startswith("membrane"):
+            kind = "membrane"
+        elif _looks_labelled(array):
+            kind, why = "cells", "flat regions of many values; --proposal-is changes it"
+        else:
+            kind = "interior"
+            why = "the file does not say; the challenge's convention, --proposal-is changes it"
+    if kind == "cells":
+        if array.dtype.kind == "f" and (array == np.floor(array)).all():
+            array = array.astype(np.int64)
+        return array, kind, f"labels, 0 = membrane ({why})"
+    what = "map"
+    if len(_few_values(array)) <= 2:
+        what = "binary mask"
+        if array.dtype.kind == "u" and array.max() == 1:
+            array = array.astype(bool)
+    return array, kind, f"{what}, high = {kind} ({why})"
+
+
+def _few_values(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the distinct values of the first section, or only some where they are many."""
+    return np.unique(array[0][:: max(1, array.shape[1] // 256)])
+
+
+def _looks_labelled(array: NDArray[Any]) -> bool:
+    """Tell labels from a map: flat regions of values that are neither low nor high."""
+    if array.dtype.kind in "iu" and (array.dtype.kind == "i" or array.dtype.itemsize > 2):
+        return True
+    section = array[len(array) // 2]
+    if array.dtype.kind == "b" or min(section.shape) < 3:
+        return False
+    if array.dtype.kind == "f" and (section.max() <= 1 or (section != np.floor(section)).any()):
+        return False
+    low, high = float(section.min()), float(section.max())
+    margin = 0.05 * (high - low)
+    inner = section[1:-1, 1:-1]
+    between = (inner > low + margin) & (inner < high - margin)
+    flat = between.copy()
+    for other in (section[:-2, 1:-1], section[2:, 1:-1], section[1:-1, :-2], section[1:-1, 2:]):
+        flat &= inner == other
+    return bool(between.mean() > 0.2 and flat.sum() > between.sum() / 2)
+
+
+def _check_flipped(pair: Sections, source: str) -> None:
+    """Refuse a map whose polarity was only assumed and that is much better flipped."""
+    taken: Literal["membrane", "interior"] = (
+        "membrane" if pair.proposal_is == "membrane" else "interior"
+    )
+    other: Literal["membrane", "interior"] = "interior" if taken == "membrane" else "membrane"
+    first = replace(
+        pair,
+        proposal=pair.proposal[:1],
+        truth=pair.truth[:1],
+        where=None if pair.where is None else pair.where[:1],
+    )
+    found, flipped = (
+        evaluate(
+            first.proposal,
+            first.truth,
+            proposal_is=way,
+            truth_is="cells" if pair.labelled else "membrane",
+            where=first.where,
+            unthinned=False,
+        )
+        .best()
+        .score
+        for way in (taken, other)
+    )
+    if flipped > found + _FLIPPED_GAIN:
+        raise InputError(
+            f"{source}: the map is evidently the other way round, V_rand is {found:.3f} as "
+            f"{taken} and {flipped:.3f} as {other}; say --proposal-is {other}"
         )

@@ -1,11 +1,26 @@
 """Pictures to look at: membranes and cells over the image."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-__all__ = ["cells_over", "colours", "grey", "membrane_over", "preview", "side_by_side"]
+__all__ = [
+    "ERROR_COLOURS",
+    "cells_over",
+    "colours",
+    "errors_over",
+    "grey",
+    "membrane_over",
+    "preview",
+    "side_by_side",
+]
+
+#: Splits and false membrane in blues, mergers and missing membrane in reds and yellows, which no
+#: kind of colour vision confuses (after Okabe and Ito). The keys are those of an error map.
+ERROR_COLOURS = {1: (0, 114, 178), 2: (213, 54, 0), 3: (240, 190, 20), 4: (110, 195, 245)}
 
 #: Orange stands out from grey tissue for every kind of colour vision.
 MEMBRANE_COLOUR = (255, 140, 0)
@@ -48,6 +63,38 @@ def membrane_over(section: NDArray[Any], membrane: NDArray[np.floating]) -> NDAr
 def cells_over(section: NDArray[Any], labels: NDArray[np.integer]) -> NDArray[np.uint8]:
     """Lay coloured cells (Y, X) over their section (Y, X), (Y, X, 3)."""
     return _blend(grey(section), colours(labels), np.where(labels == 0, 0.0, 0.45))
+
+
+def errors_over(
+    section: NDArray[Any],
+    kinds: NDArray[np.uint8],
+    positions: Sequence[tuple[int, int]] = (),
+    *,
+    radius: int = 14,
+) -> NDArray[np.uint8]:
+    """Lay an error map (Y, X) over its section (Y, X) in four colours, (Y, X, 3).
+
+    Parameters
+    ----------
+    section
+        Image, or truth.
+    kinds
+        0, 1 split, 2 merge, 3 missing, 4 false membrane.
+    positions
+        Where to draw a ring, in the colour of what is there, so that small errors are found.
+    radius
+        Of the rings, in pixels.
+    """
+    shown = np.where(kinds > 2, kinds, 0)
+    for kind in (1, 2):  # what costs most lies on top, and broad enough to be seen
+        shown[ndimage.binary_dilation(kinds == kind)] = kind
+    rows, columns = np.ogrid[: kinds.shape[0], : kinds.shape[1]]
+    for y, x in positions:
+        shown[np.abs(np.hypot(rows - y, columns - x) - radius) < 1] = kinds[y, x]
+    palette = np.zeros((5, 3))
+    for kind, colour in ERROR_COLOURS.items():
+        palette[kind] = colour
+    return _blend(grey(section), palette[shown], np.where(shown == 0, 0.0, 1.0))
 
 
 def side_by_side(*panels: NDArray[np.uint8], gap: int = 8) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ path; what had to be converted is said in `Stack.notes`, which the caller prints
 
 from axolemma.images.read import read, read_image, section_files
 from axolemma.images.stack import Stack, check_finite, check_image, check_pair, parse_slices
-from axolemma.images.truth import TruthIs, label_borders, read_truth, to_membrane
+from axolemma.images.truth import TruthIs, read_truth, to_membrane
 from axolemma.images.write import replacing, write_png, write_tiff
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "check_finite",
     "check_image",
     "check_pair",
-    "label_borders",
     "parse_slices",
     "read",
     "read_image",

@@ -35,6 +35,8 @@ class Stack:
         does not say.
     info
         The JSON object that our own files carry, empty for others.
+    labels
+        For a truth that was read from labels, those labels; `array` is then its membrane.
     """
 
     array: NDArray[Any]
@@ -44,6 +46,7 @@ class Stack:
     notes: tuple[str, ...] = ()
     holds: str | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
+    labels: NDArray[Any] | None = None
 
 
 def span(array: NDArray[Any]) -> tuple[float, float]:

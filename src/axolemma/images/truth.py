@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from axolemma.errors import ImageError
 from axolemma.images.read import read
 from axolemma.images.stack import Stack, check_finite
+from axolemma.labels import label_borders
 
-__all__ = ["TruthIs", "label_borders", "read_truth", "to_membrane"]
+__all__ = ["TruthIs", "read_truth", "to_membrane"]
 
 TruthIs = Literal["auto", "interior", "membrane", "labels"]
 
@@ -39,7 +40,7 @@ def read_truth(
     Returns
     -------
     Stack
-        uint8, 1 = membrane, with a note for each conversion.
+        uint8, 1 = membrane, with a note for each conversion; and the labels, if it had them.
 
     Raises
     ------
@@ -49,7 +50,12 @@ def read_truth(
     stack = read(path, sections=sections)
     membrane, notes = to_membrane(stack, truth_is=truth_is)
     return replace(
-        stack, array=membrane, range=(0, 1), notes=stack.notes + notes, holds="membrane truth"
+        stack,
+        array=membrane,
+        range=(0, 1),
+        notes=stack.notes + notes,
+        holds="membrane truth",
+        labels=stack.array if _numbers_cells(stack, truth_is) else None,
     )
 
 
@@ -95,7 +101,7 @@ def to_membrane(
             f"{truth.source}: every pixel of the truth is {values[0]}; a truth needs membrane and"
             " interior"
         )
-    if truth_is == "labels" or (len(values) > 2 and truth_is == "auto"):
+    if truth_is == "labels" or (len(values) > 2 and truth_is == "auto"):  # as _numbers_cells
         _check_labels(array, values, truth.source, sure=truth_is == "labels")
         membrane = label_borders(array)
         touching = membrane.sum() > (array == 0).sum()
@@ -128,6 +134,15 @@ def _stated(truth: Stack) -> TruthIs:
     return "labels" if holds in ("cells", "neurons") else "auto"
 
 
+def _numbers_cells(truth: Stack, truth_is: TruthIs) -> bool:
+    """Tell whether `to_membrane` takes the truth for labels."""
+    kind = _stated(truth) if truth_is == "auto" else truth_is
+    if kind != "auto":
+        return kind == "labels"
+    values = np.unique(truth.array)
+    return len(values) > 2 and not _is_lossy(truth.array, values)
+
+
 def _is_lossy(array: NDArray[Any], values: NDArray[Any]) -> bool:
     """Tell a black and white drawing that JPEG has blurred."""
     low, high = float(values[0]), float(values[-1])
@@ -154,18 +169,6 @@ def _check_labels(array: NDArray[Any], values: NDArray[Any], source: str, *, sur
             f"{source}: the truth has negative labels, the lowest {values[0]}; give each cell a"
             " positive number and membrane 0"
         )
-
-
-def label_borders(labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return label 0, and one pixel between two labels of a section that touch, as membrane."""
-    border = labels == 0
-    for here, beyond in (
-        (np.s_[:, :-1, :], np.s_[:, 1:, :]),
-        (np.s_[:, :, :-1], np.s_[:, :, 1:]),
-    ):
-        a, b = labels[here], labels[beyond]
-        border[here] |= (a != b) & (a != 0) & (b != 0)
-    return np.asarray(border)
 
 
 def _looks_inverted(membrane: NDArray[np.bool_]) -> bool:

@@ -1,6 +1,7 @@
 """One table of overlaps between two segmentations, built once and shared by the scores."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numba
 import numpy as np
@@ -11,103 +12,168 @@ from axolemma.errors import InputError
 __all__ = ["Contingency", "contingency"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Contingency:
-    """How the pixels inside the truth's cells are shared among the proposal's cells.
+    """How many pixels every pair of a truth label and a proposal label shares.
+
+    The three arrays are equally long, one entry for each pair that occurs, label 0 included, in no
+    order. What many scores ask for, the pixels inside the truth's cells alone, are properties.
 
     Parameters
     ----------
-    overlaps
-        Counts n_ij > 0 of pixels in truth cell i and proposal cell j ≠ 0, in no order.
-    truth_sizes
-        Counts a_i > 0 of pixels in truth cell i ≠ 0.
-    proposal_sizes
-        Counts b_j > 0 of pixels in proposal cell j ≠ 0 that lie inside the truth's cells.
-    singletons
-        Pixels inside the truth's cells where the proposal is 0: each counts as a segment of
-        its own.
+    truth_ids, proposal_ids
+        The labels of the pair; 0 = membrane or background.
+    counts
+        Pixels n_ij > 0 that have both labels.
     """
 
-    overlaps: NDArray[np.int64]
-    truth_sizes: NDArray[np.int64]
-    proposal_sizes: NDArray[np.int64]
-    singletons: int
+    truth_ids: NDArray[np.integer]
+    proposal_ids: NDArray[np.integer]
+    counts: NDArray[np.int64]
 
-    @property
+    @cached_property
+    def overlaps(self) -> NDArray[np.int64]:
+        """Pixels n_ij in truth cell i ≠ 0 and proposal cell j ≠ 0."""
+        return np.asarray(self.counts[(self.truth_ids != 0) & (self.proposal_ids != 0)])
+
+    @cached_property
+    def truth_sizes(self) -> NDArray[np.int64]:
+        """Pixels a_i of truth cell i ≠ 0."""
+        inside = self.truth_ids != 0
+        return sums(self.truth_ids[inside], self.counts[inside])
+
+    @cached_property
+    def proposal_sizes(self) -> NDArray[np.int64]:
+        """Pixels b_j of proposal cell j ≠ 0 inside the truth's cells."""
+        inside = (self.truth_ids != 0) & (self.proposal_ids != 0)
+        return sums(self.proposal_ids[inside], self.counts[inside])
+
+    @cached_property
+    def singletons(self) -> int:
+        """Pixels inside the truth's cells where the proposal is 0: each a segment of its own."""
+        return int(self.counts[(self.truth_ids != 0) & (self.proposal_ids == 0)].sum())
+
+    @cached_property
     def pixels(self) -> int:
-        """How many pixels are counted: those inside the truth's cells."""
+        """Pixels inside the truth's cells."""
         return int(self.truth_sizes.sum())
 
 
-def contingency(proposal: NDArray[np.integer], truth: NDArray[np.integer]) -> Contingency:
-    """Count the overlaps of two label arrays inside the truth's cells.
+def sums(ids: NDArray[np.integer], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Add up `counts` of equal `ids`, in ascending order of the ids."""
+    _, position = np.unique(ids, return_inverse=True)
+    return np.bincount(position, counts).astype(np.int64)
+
+
+def contingency(
+    proposal: NDArray[np.integer],
+    truth: NDArray[np.integer],
+    *,
+    where: NDArray[np.bool_] | None = None,
+) -> Contingency:
+    """Count the overlaps of two label arrays.
 
     Parameters
     ----------
     proposal, truth
         Non-negative labels of equal shape, any number of axes; 0 = membrane or background.
+    where
+        The pixels to count; all where None.
 
     Returns
     -------
     Contingency
-        Empty where the truth has no cell.
+        Empty where there is no pixel.
 
     Raises
     ------
     InputError
         If the shapes differ or a label is negative or no integer.
     """
-    if proposal.shape != truth.shape:
+    if proposal.shape != truth.shape or (where is not None and where.shape != truth.shape):
+        others = "" if where is None else f" and the pixels to count {where.shape}"
         raise InputError(
-            f"the proposal has shape {proposal.shape} and the truth {truth.shape}; "
+            f"the proposal has shape {proposal.shape} and the truth {truth.shape}{others}; "
             "they must be the same pixels"
         )
-    rows, row_count = _dense(truth)
-    columns, column_count = _dense(proposal)
-    if row_count * column_count <= max(1 << 22, rows.size):
-        table = np.zeros((row_count, column_count), np.int64)
-        _count(rows.ravel(), columns.ravel(), table)
-        found = np.nonzero(table[1:])
-        return _from_pairs(found[0], found[1], table[1:][found])
-    # A table of all pairs would be far larger than the image: sort the pairs that occur.
-    inside = rows != 0
-    pairs = (rows[inside].astype(np.int64) - 1) * column_count + columns[inside].astype(np.int64)
-    keys, counts = np.unique(pairs, return_counts=True)
-    return _from_pairs(keys // column_count, keys % column_count, counts)
-
-
-def _from_pairs(
-    rows: NDArray[np.int64], columns: NDArray[np.int64], counts: NDArray[np.int64]
-) -> Contingency:
-    truth_sizes = np.bincount(rows, counts).astype(np.int64)
-    proposal_sizes = np.bincount(columns, counts, minlength=1).astype(np.int64)
+    rows, row_ids = _narrow(truth)
+    columns, column_ids = _narrow(proposal)
+    mask = np.ones(1, bool) if where is None else np.ravel(where)
+    keys, counts = _count(rows, columns, mask, where is not None)
+    i, j = (keys >> 32).astype(np.int64), (keys & 0xFFFFFFFF).astype(np.int64)
     return Contingency(
-        overlaps=counts[columns != 0],
-        truth_sizes=truth_sizes[truth_sizes > 0],
-        proposal_sizes=proposal_sizes[1:][proposal_sizes[1:] > 0],
-        singletons=int(proposal_sizes[0]),
+        i if row_ids is None else row_ids[i], j if column_ids is None else column_ids[j], counts
     )
 
 
-def _dense(labels: NDArray[np.integer]) -> tuple[NDArray[np.integer], int]:
-    """Return labels whose largest is no larger than their count, 0 kept, and a bound above it."""
+def _narrow(
+    labels: NDArray[np.integer],
+) -> tuple[NDArray[np.integer], NDArray[np.integer] | None]:
+    """Return flat labels below 2**32, and what they stand for where they had to be renumbered."""
     if labels.dtype.kind == "b" or not labels.dtype.isnative:
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "iu" or (labels.size and labels.min() < 0):
         raise InputError("labels are integers from 0 on, 0 for membrane")
-    if labels.size == 0:
-        return labels.astype(np.int64), 1
-    top = int(labels.max())
-    if top <= labels.size:
-        return labels, top + 1
-    # Ids such as those near 2**32 of a large volume: number the ones that are here.
-    values, dense = np.unique(labels, return_inverse=True)
-    dense = dense.reshape(labels.shape) + (values[0] != 0)
-    return dense, int(dense.max()) + 1
+    if labels.size and labels.max() >= 1 << 32:
+        values, dense = np.unique(labels, return_inverse=True)
+        return dense.ravel(), values
+    return np.ravel(labels), None
 
 
 @numba.njit(cache=True)
-def _count(rows, columns, table):  # type: ignore[no-untyped-def]
-    for i in range(rows.size):
-        if rows[i] != 0:
-            table[rows[i], columns[i]] += 1
+def _count(rows, columns, mask, masked):  # type: ignore[no-untyped-def]
+    # Open addressing; a run of equal pairs along a line is one visit, so the time is that of
+    # reading the pixels.
+    size = 1 << 12
+    keys = np.zeros(size, np.uint64)
+    counts = np.zeros(size, np.int64)
+    used = 0
+    position = 0
+    last = np.uint64(0)
+    run = 0
+    for p in range(rows.size + 1):
+        if p < rows.size:
+            if masked and not mask[p]:
+                continue
+            key = (np.uint64(rows[p]) << np.uint64(32)) | np.uint64(columns[p])
+            if run > 0 and key == last:
+                run += 1
+                continue
+        else:
+            key = last
+        if run > 0:
+            if 2 * used >= size:
+                size *= 4
+                keys, counts = _spread(keys, counts, size)
+            position = _find(keys, counts, last)
+            if counts[position] == 0:
+                keys[position] = last
+                used += 1
+            counts[position] += run
+        last = key
+        run = 1
+    found = np.flatnonzero(counts)
+    return keys[found], counts[found]
+
+
+@numba.njit(cache=True)
+def _find(keys, counts, key):  # type: ignore[no-untyped-def]
+    """Return where `key` is, or the free place where it belongs."""
+    # Fibonacci hashing: the high bits of the product mix both labels.
+    top = np.uint64(len(keys) - 1)
+    position = (key * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(20)) & top
+    while counts[position] != 0 and keys[position] != key:
+        position = (position + np.uint64(1)) & top
+    return position
+
+
+@numba.njit(cache=True)
+def _spread(keys, counts, size):  # type: ignore[no-untyped-def]
+    new_keys = np.zeros(size, np.uint64)
+    new_counts = np.zeros(size, np.int64)
+    for p in range(len(keys)):
+        if counts[p] != 0:
+            position = _find(new_keys, new_counts, keys[p])
+            new_keys[position] = keys[p]
+            new_counts[position] = counts[p]
+    return new_keys, new_counts

@@ -1,6 +1,6 @@
-"""A membrane map against an expert's truth: every section, every threshold, the stack."""
+"""A proposal against an expert's truth: every section, every threshold, the stack."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,11 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axolemma.errors import InputError
-from axolemma.metrics.contingency import contingency
-from axolemma.metrics.membranes import SplitMerge, v_info, v_rand
-from axolemma.metrics.thinning import label_cells, thin
+from axolemma.labels import label_borders, pieces
+from axolemma.metrics.membranes import PairCounts, SplitMerge, pair_counts, v_info, v_rand
+from axolemma.metrics.pixels import PixelCounts, pixel_error
+from axolemma.metrics.section import Section, section_of_labels, section_of_map
+from axolemma.metrics.thinning import label_cells
 
-__all__ = ["SCORE_NAMES", "THRESHOLDS", "TOLERANCE", "Scores", "evaluate", "interior_map"]
+__all__ = [
+    "SCORE_NAMES",
+    "THRESHOLDS",
+    "TOLERANCE",
+    "ProposalIs",
+    "Scores",
+    "Sections",
+    "evaluate",
+    "interior_map",
+]
 
 #: The challenge's thresholds: 0, 0.1, … by repeated addition, so the last is 0.9999999999999999.
 THRESHOLDS: tuple[float, ...] = tuple(np.cumsum([0.0] + [0.1] * 10).tolist())
@@ -23,6 +34,9 @@ TOLERANCE = 0.0025
 
 #: The scores that `evaluate` computes, thinned unless their name says otherwise.
 SCORE_NAMES = ("v_rand", "v_info", "v_rand_unthinned", "v_info_unthinned")
+
+#: What a proposal's array holds: a map that is high on membrane or on interior, or labels.
+ProposalIs = Literal["membrane", "interior", "cells"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +52,16 @@ class Scores:
     values
         For every name in `SCORE_NAMES` an array of shape (thresholds, sections, 3) with score,
         split half and merge half in [0, 1].
+    pooled
+        For ``"rand_error"`` and ``"pixel_error"``, the challenge's first scores, the error of the
+        whole stack at every threshold, its counts pooled over the sections. Empty where only the
+        thinned scores were asked for.
     """
 
     thresholds: tuple[float, ...]
     sections: tuple[int, ...]
     values: dict[str, NDArray[np.float64]]
+    pooled: dict[str, NDArray[np.float64]]
 
     def curve(self, name: str) -> NDArray[np.float64]:
         """Return the mean of score `name` over the sections, one value per threshold."""
@@ -85,6 +104,10 @@ class Scores:
             raise InputError(f"threshold {threshold:g} was not evaluated; the sweep holds {known}")
         return np.asarray(self.values[name][nearest])
 
+    def sections_best(self, name: str = "v_rand") -> NDArray[np.float64]:
+        """Return score, split and merge half of each section at the stack's best threshold."""
+        return self.sections_at(self.best_threshold(name), name)
+
     def best(self, name: str = "v_rand") -> SplitMerge:
         """Return the challenge's own stack score: the maximum over thresholds of the mean.
 
@@ -102,7 +125,7 @@ class Scores:
 
 
 def interior_map(
-    values: NDArray[Any], *, proposal_is: Literal["membrane", "interior"] = "membrane"
+    values: NDArray[Any], *, proposal_is: ProposalIs = "membrane"
 ) -> NDArray[np.float64]:
     """Turn a map of either polarity into the challenge's map of cell interior.
 
@@ -136,31 +159,137 @@ def interior_map(
     return exact if proposal_is == "interior" else 1.0 - exact
 
 
-def evaluate(
-    proposal: NDArray[Any],
-    truth: NDArray[Any],
-    *,
-    proposal_is: Literal["membrane", "interior"] = "membrane",
-    thresholds: Sequence[float] = THRESHOLDS,
-    sections: Sequence[int] | None = None,
-    unthinned: bool = True,
-) -> Scores:
-    """Score a map by the official ISBI 2012 definitions.
+@dataclass(frozen=True)
+class Sections:
+    """The sections of a proposal and its truth, ready to be cut at any threshold.
 
     Parameters
     ----------
     proposal
-        Map of (Z, Y, X) or (Y, X); see `interior_map` for dtypes.
+        Map or labels of (Z, Y, X) or (Y, X).
     truth
-        Equal shape, nonzero = membrane as the expert drew it.
+        Equal shape; nonzero = membrane, or labels where `labelled`.
     proposal_is
-        What is high in the proposal.
+        What the proposal holds. In a section, each 4-connected piece of a label is a cell.
+    labelled
+        The truth holds labels, 0 = membrane.
+    where
+        Equal shape, the pixels to count; all where None.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ or an array cannot hold what it should.
+    """
+
+    proposal: NDArray[Any]
+    truth: NDArray[Any]
+    proposal_is: ProposalIs = "membrane"
+    labelled: bool = False
+    where: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        shape = self.proposal.shape
+        if shape != self.truth.shape or len(shape) not in (2, 3):
+            raise InputError(
+                f"the proposal has shape {shape} and the truth {self.truth.shape}; "
+                "they must be the same sections, (Z, Y, X) or (Y, X)"
+            )
+        if self.where is not None and self.where.shape != shape:
+            raise InputError(
+                f"the pixels to count have shape {self.where.shape}, the sections {shape}"
+            )
+        for what, array, labelled in (
+            ("proposal", self.proposal, self.proposal_is == "cells"),
+            ("truth", self.truth, self.labelled),
+        ):
+            if labelled and (array.dtype.kind not in "iu" or (array.size and array.min() < 0)):
+                raise InputError(f"the {what}'s labels are integers from 0 on, 0 for membrane")
+
+    def __len__(self) -> int:
+        return 1 if self.proposal.ndim == 2 else len(self.proposal)
+
+    def each(self) -> Iterator["Cut"]:
+        """Yield the sections one by one."""
+        shape = (len(self), *self.proposal.shape[-2:])
+        masks = [None] * len(self) if self.where is None else self.where.reshape(shape)
+        for section, drawn, where in zip(
+            self.proposal.reshape(shape), self.truth.reshape(shape), masks, strict=True
+        ):
+            labelled = self.proposal_is == "cells"
+            yield Cut(
+                labels=section if labelled else None,
+                interior=(
+                    np.asarray(~label_borders(section), np.float64)
+                    if labelled
+                    else interior_map(section, proposal_is=self.proposal_is)
+                ),
+                true_membrane=label_borders(drawn) if self.labelled else drawn != 0,
+                true_cells=pieces(drawn) if self.labelled else label_cells(drawn == 0),
+                where=where,
+            )
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One section, to be cut at a threshold; arrays are (Y, X).
+
+    Parameters
+    ----------
+    interior
+        The proposal's map, 1 = interior; of labels, what is not membrane.
+    labels
+        The proposal's, None for a map.
+    true_membrane, true_cells, where
+        See `Section`.
+    """
+
+    interior: NDArray[np.float64]
+    labels: NDArray[np.integer] | None
+    true_membrane: NDArray[np.bool_]
+    true_cells: NDArray[np.integer]
+    where: NDArray[np.bool_] | None
+
+    def at(self, threshold: float) -> Section:
+        """Return the section at one threshold, which means nothing to labels."""
+        truth = (self.true_membrane, self.true_cells, self.where)
+        if self.labels is not None:
+            return section_of_labels(self.labels, *truth)
+        return section_of_map(self.interior, threshold, *truth)
+
+
+def evaluate(
+    proposal: NDArray[Any],
+    truth: NDArray[Any],
+    *,
+    proposal_is: ProposalIs = "membrane",
+    truth_is: Literal["membrane", "cells"] = "membrane",
+    thresholds: Sequence[float] = THRESHOLDS,
+    sections: Sequence[int] | None = None,
+    where: NDArray[np.bool_] | None = None,
+    unthinned: bool = True,
+) -> Scores:
+    """Score a proposal by the official ISBI 2012 definitions.
+
+    Parameters
+    ----------
+    proposal
+        Map of (Z, Y, X) or (Y, X), see `interior_map` for dtypes; or labels, 0 = membrane.
+    truth
+        Equal shape, nonzero = membrane as the expert drew it; or labels, 0 = membrane.
+    proposal_is
+        What is high in the proposal, or ``"cells"`` for labels, which have no threshold: their
+        scores are the same at every one. In a section, each 4-connected piece of a label is a cell.
+    truth_is
+        What the truth holds.
     thresholds
         Where to cut: a pixel is interior where the map of the interior is above.
     sections
         Numbers of the sections for reports; 0, 1, … by default.
+    where
+        The pixels to count; all where None. The others are thinned with the rest.
     unthinned
-        Compute the scores without border thinning as well.
+        Compute the scores without border thinning, and the challenge's first ones, as well.
 
     Returns
     -------
@@ -179,25 +308,32 @@ def evaluate(
     >>> evaluate(truth.astype(float), truth).best("v_rand").score
     1.0
     """
-    if proposal.shape != truth.shape or proposal.ndim not in (2, 3):
-        raise InputError(
-            f"the proposal has shape {proposal.shape} and the truth {truth.shape}; "
-            "they must be the same sections, (Z, Y, X) or (Y, X)"
-        )
-    depth = 1 if proposal.ndim == 2 else len(proposal)
-    shape = (depth, *proposal.shape[-2:])
+    stack = Sections(proposal, truth, proposal_is, truth_is == "cells", where)
+    # Labels are the same at every threshold: they are scored once.
+    cuts = thresholds[:1] if proposal_is == "cells" else thresholds
     names = SCORE_NAMES if unthinned else SCORE_NAMES[:2]
-    values = {name: np.empty((len(thresholds), depth, 3)) for name in names}
-    for z, (section, drawn) in enumerate(
-        zip(proposal.reshape(shape), truth.reshape(shape), strict=True)
-    ):
-        interior = interior_map(section, proposal_is=proposal_is)
-        true_cells = label_cells(drawn == 0)
-        for t, threshold in enumerate(thresholds):
-            cells = label_cells(interior > threshold)
-            for suffix in ("", "_unthinned") if unthinned else ("",):
-                table = contingency(cells if suffix else thin(cells), true_cells)
+    values = {name: np.empty((len(cuts), len(stack), 3)) for name in names}
+    pairs = [PairCounts(0, 0, 0)] * len(cuts)
+    pixels = [PixelCounts(0, 0, 0, 0)] * len(cuts)
+    for z, cut in enumerate(stack.each()):
+        for t, threshold in enumerate(cuts):
+            section = cut.at(threshold)
+            tables = [("", section.thinned_table)]
+            if unthinned:
+                tables.append(("_unthinned", section.table))
+                pairs[t] += pair_counts(section.table)
+                pixels[t] += section.interior_counts
+            for suffix, table in tables:
                 for name, score in (("v_rand", v_rand(table)), ("v_info", v_info(table))):
                     values[name + suffix][t, z] = score.score, score.split, score.merge
-    numbers = tuple(range(depth)) if sections is None else tuple(sections)
-    return Scores(tuple(thresholds), numbers, values)
+    pooled = {
+        "rand_error": np.array([1 - pair.f_score.score for pair in pairs]),
+        "pixel_error": np.array([pixel_error(counts) for counts in pixels]),
+    }
+    same = len(thresholds) // len(cuts)
+    return Scores(
+        tuple(thresholds),
+        tuple(range(len(stack))) if sections is None else tuple(sections),
+        {name: array.repeat(same, axis=0) for name, array in values.items()},
+        {name: array.repeat(same) for name, array in pooled.items()} if unthinned else {},
+    )

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from axolemma.metrics.contingency import Contingency
 
-__all__ = ["SplitMerge", "v_info", "v_rand"]
+__all__ = ["PairCounts", "SplitMerge", "pair_counts", "v_info", "v_rand"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,55 @@ class SplitMerge:
     score: float
     split: float
     merge: float
+
+
+@dataclass(frozen=True, slots=True)
+class PairCounts:
+    r"""Ordered pairs of pixels inside the truth's cells, a pixel with itself included.
+
+    Counts of several sections add up with ``+``: the challenge's Rand error pools them.
+
+    Parameters
+    ----------
+    together
+        Pairs in one segment by both: :math:`\sum n_{ij}^2 + n_0`.
+    truth
+        Pairs in one segment of the truth: :math:`\sum a_i^2`.
+    proposal
+        Pairs in one segment of the proposal: :math:`\sum b_j^2 + n_0`.
+    """
+
+    together: float
+    truth: float
+    proposal: float
+
+    def __add__(self, other: "PairCounts") -> "PairCounts":
+        return PairCounts(
+            self.together + other.together,
+            self.truth + other.truth,
+            self.proposal + other.proposal,
+        )
+
+    @property
+    def f_score(self) -> SplitMerge:
+        """Share of the pairs of truth, of proposal, and their harmonic mean; 1 without pairs."""
+        if self.truth == 0:
+            return SplitMerge(1.0, 1.0, 1.0)
+        return SplitMerge(
+            2 * self.together / (self.truth + self.proposal),
+            self.together / self.truth,
+            self.together / self.proposal,
+        )
+
+
+def pair_counts(table: Contingency) -> PairCounts:
+    """Count the pairs of pixels; the proposal's zeros are segments of one pixel each."""
+    alone = table.singletons
+    return PairCounts(
+        together=_squares(table.overlaps) + alone,
+        truth=_squares(table.truth_sizes),
+        proposal=_squares(table.proposal_sizes) + alone,
+    )
 
 
 def v_rand(table: Contingency) -> SplitMerge:
@@ -51,12 +100,7 @@ def v_rand(table: Contingency) -> SplitMerge:
     ----------
     Arganda-Carreras et al. 2015, Front. Neuroanat. 9:142, equation 3.
     """
-    if table.pixels == 0:
-        return SplitMerge(1.0, 1.0, 1.0)
-    together = _squares(table.overlaps) + table.singletons
-    truth = _squares(table.truth_sizes)
-    proposal = _squares(table.proposal_sizes) + table.singletons
-    return SplitMerge(2 * together / (truth + proposal), together / truth, together / proposal)
+    return pair_counts(table).f_score
 
 
 def v_info(table: Contingency) -> SplitMerge:

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from axolemma.errors import InputError
 
-__all__ = ["label_cells", "thin", "thinned_cells"]
+__all__ = ["label_cells", "thin"]
 
 
 def label_cells(interior: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -69,11 +69,6 @@ def thin(labels: NDArray[np.integer]) -> NDArray[np.int32]:
         raise InputError("thinning takes labels from 0 to 2**31 - 1; number them anew first")
     small = np.ascontiguousarray(labels, np.int32)
     return np.asarray(_flood(small)) if small.any() else np.ones_like(small)
-
-
-def thinned_cells(interior: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Label the cell interior of one section and thin the membrane between the cells."""
-    return thin(label_cells(interior))
 
 
 @numba.njit(cache=True)

@@ -1,0 +1,148 @@
+"""Scores as tables on a terminal."""
+
+from collections.abc import Iterator
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from axolemma.evaluation import Evaluation, compare
+from axolemma.metrics import SCORES, STACK_SCORES, Interval
+
+__all__ = ["comparison", "scores"]
+
+#: Errors that are listed on the terminal; the file holds all.
+SHOWN = 8
+
+_ARROWS = {"high": "↑", "low": "↓"}
+
+
+def scores(found: Evaluation) -> Iterator[RenderableType]:
+    """Yield what there is to say of one evaluation: sections, thresholds, all scores, errors."""
+    yield Text(f"read as {found.read_as}")
+    yield _sections(found)
+    yield Text("* without border thinning")
+    if found.suite.threshold is not None:
+        yield Text(_best(found))
+    yield _all_scores(found)
+    if note := found.suite.interval("v_rand").note:
+        yield Text(f"about the intervals: {note}")
+    if found.suite.stack:
+        yield _in_3d(found)
+    if found.mistakes:
+        yield _mistakes(found)
+
+
+def comparison(one: Evaluation, other: Evaluation) -> Iterator[RenderableType]:
+    """Yield the scores of two evaluations side by side, with the difference's interval."""
+    paired, differences = compare(one, other)
+    how = "paired by section" if paired else "not paired: they hold different sections"
+    table = Table(title=f"this against the other, bootstrap {how}", box=None)
+    for column in ("", "this", "other", "difference", "95 % interval"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, group in _grouped():
+        if group:
+            table.add_row(group, style="bold")
+        sure = differences[name]
+        table.add_row(
+            f"  {one.suite.title(name)} {_ARROWS[SCORES[name].better]}",
+            _number(one.suite.mean(name)),
+            _number(other.suite.mean(name)),
+            f"{sure.mean:+.4f}",
+            f"{sure.low:+.4f} … {sure.high:+.4f}",
+        )
+    yield table
+    if note := differences["v_rand"].note:
+        yield Text(f"about the intervals: {note}")
+
+
+def _sections(found: Evaluation) -> Table:
+    scores, cut = found.scores, found.threshold
+    chosen = scores.best_threshold() if cut is None else cut
+    if found.suite.threshold is None:
+        title = "labels"
+    else:
+        where = "chosen elsewhere" if cut is not None else "the best on these very sections"
+        title = f"interior where 1 - membrane > {chosen:.2g}, {where}"
+    table = Table(title=title, box=None)
+    table.add_column("section")
+    for name in ("V_rand", "split", "merge", "V_info", "split", "merge", "V_rand*", "V_info*"):
+        table.add_column(name, justify="right")
+
+    def cells(rows: list[list[float]]) -> list[str]:
+        return [f"{v:.4f}" for v in (*rows[0], *rows[1], rows[2][0], rows[3][0])]
+
+    names = ("v_rand", "v_info", "v_rand_unthinned", "v_info_unthinned")
+    per_name = [scores.sections_at(chosen, name).tolist() for name in names]
+    for number, rows in zip(scores.sections, zip(*per_name, strict=True), strict=True):
+        table.add_row(str(number), *cells(list(rows)))
+    means = [scores.sections_at(chosen, name).mean(axis=0).tolist() for name in names]
+    table.add_row("mean", *cells(means), style="bold")
+    return table
+
+
+def _best(found: Evaluation) -> str:
+    scores, suite = found.scores, found.suite
+    parts = [
+        f"{title} {scores.best(name).score:.4f} at {scores.best_threshold(name):.1f}"
+        for name, title in (("v_rand", "V_rand"), ("v_info", "V_info"))
+    ]
+    for name, title in (("rand_error", "Rand error"), ("pixel_error", "pixel error")):
+        curve = scores.pooled[name]
+        parts.append(f"{title} {curve.min():.4f} at {scores.thresholds[int(curve.argmin())]:.1f}")
+    parts.append(f"warping error {suite.warping_best:.6f} at {suite.warping_threshold:.1f}")
+    return "best over all thresholds, as the challenge reports it: " + ", ".join(parts)
+
+
+def _all_scores(found: Evaluation) -> Table:
+    table = Table(title="every score there, mean over the sections", box=None)
+    for column in ("", "mean", "95 % interval", "range"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, group in _grouped():
+        if group:
+            table.add_row(group, style="bold")
+        sure, score = found.suite.interval(name), SCORES[name]
+        title = f"  {found.suite.title(name)} {_ARROWS[score.better]}"
+        table.add_row(title, _number(sure.mean), _ends(sure), score.span)
+    return table
+
+
+def _in_3d(found: Evaluation) -> Table:
+    table = Table(title="in 3D", box=None)
+    for column in ("", "score", "range"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, value in found.suite.stack.items():
+        score = STACK_SCORES[name]
+        table.add_row(f"  {score.title} {_ARROWS[score.better]}", _number(value), score.span)
+    return table
+
+
+def _mistakes(found: Evaluation) -> Table:
+    count = len(found.mistakes)
+    more = f", the first {SHOWN} of {count}" if count > SHOWN else ""
+    table = Table(title=f"what costs most V_rand{more}", box=None)
+    for column in ("cost", "section", "error", "at y, x", "pixels"):
+        table.add_column(column, justify="left" if column == "error" else "right")
+    for located in found.mistakes[:SHOWN]:
+        wrong = located.mistake
+        what = "gap joins cells" if wrong.kind == "merge" else "false membrane cuts a cell"
+        y, x = located.position
+        row = (f"{located.gain:.5f}", str(located.section), what, f"{y}, {x}")
+        table.add_row(*row, str(len(wrong.pixels)))
+    return table
+
+
+def _grouped() -> Iterator[tuple[str, str]]:
+    """Yield every score's name, and its group's title before the first of the group."""
+    last = ""
+    for name, score in SCORES.items():
+        yield name, score.group if score.group != last else ""
+        last = score.group
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 100 else f"{value:.1f}"
+
+
+def _ends(sure: Interval) -> str:
+    return f"{_number(sure.low)} … {_number(sure.high)}"
