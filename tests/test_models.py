@@ -1,14 +1,24 @@
 from itertools import pairwise
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from axolemma import models
-from axolemma.errors import SettingsError
+from axolemma.errors import InputError, SettingsError
+from axolemma.modelfile import ModelInfo, load_model, save_model
 from axolemma.models.blocks import ResidualBlock, pad_to_multiple
+from axolemma.models.cenet import DenseAtrous, MultiKernelPooling
 from model_contract import ModelContract
+
+
+def full_size(name, **arguments):
+    """A network of the paper's size that takes neither memory nor time."""
+    with torch.device("meta"):
+        return models.build(name, **arguments)
 
 
 class TestResUNet(ModelContract):
@@ -27,8 +37,252 @@ class TestUNet(ModelContract):
         down = sum(9 * a * b + 9 * b * b for a, b in zip([1, *widths], widths, strict=False))
         up = sum(4 * b * a + a + 9 * b * a + 9 * a * a for a, b in pairwise(widths))
         norms = 2 * 2 * (sum(widths) + sum(widths[:-1]))
-        assert models.parameters(models.build("unet")) == down + up + norms + 64 + 1
-        assert models.parameters(models.build("unet")) == pytest.approx(31.0e6, rel=0.01)
+        count = models.parameters(full_size("unet"))
+        assert count == down + up + norms + 64 + 1
+        assert count == pytest.approx(31.0e6, rel=0.01)
+
+
+class TestUNetPlusPlus(ModelContract):
+    name = "unetplusplus"
+    small: ClassVar = {"width": 4, "depth": 3}
+
+    def test_has_the_originals_parameters(self):
+        # The authors' Keras code counts 9,041,601 without deep supervision: two 3×3 convolutions
+        # per node and a 2×2 up-convolution before every node but the first of a level, with
+        # biases, and a 1×1 convolution.
+        widths = [32, 64, 128, 256, 512]
+        firsts = sum(9 * a * b + b for a, b in zip([1, *widths], widths, strict=False))
+        rest = ups = 0
+        for level, w in enumerate(widths):
+            for column in range(1, 5 - level):
+                firsts += 9 * (column + 1) * w * w + w
+                ups += 4 * 2 * w * w + w
+            rest += (5 - level) * (9 * w * w + w)
+        original = firsts + rest + ups + 32 + 1
+        assert original == 9_041_601
+        # Ours has batch normalisation, 2 · 2 numbers per channel and node, for the 2 biases.
+        norms = sum(2 * (5 - level) * w for level, w in enumerate(widths))
+        alone = full_size("unetplusplus", deep_supervision=False)
+        assert models.parameters(alone) == original + norms
+        assert models.parameters(full_size("unetplusplus")) == original + norms + 3 * 33
+
+    def test_result_is_the_mean_probability_of_the_heads(self, network):
+        x = torch.randn(2, 1, 20, 24)
+        network.eval()
+        heads = network.heads(x)
+        assert len(heads) == 2
+        mean = torch.stack([head.sigmoid() for head in heads]).mean(0)
+        torch.testing.assert_close(network(x).sigmoid(), mean)
+        network.train()  # the same protocol, with the batch's statistics
+        assert network(x).shape == mean.shape
+
+    def test_result_stays_finite_where_heads_are_certain(self, network):
+        with torch.no_grad():
+            network.head["1"].bias.fill_(500)
+            network.head["2"].bias.fill_(-500)
+        x = torch.randn(1, 1, 8, 8, requires_grad=True)
+        logits = network(x)
+        logits.sum().backward()
+        # Half of 1 and half of 0 is a probability of 1/2.
+        torch.testing.assert_close(logits, torch.zeros(1, 1, 8, 8), atol=1e-3, rtol=0)
+        assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+
+    @pytest.mark.parametrize("level", [1, 2, 3])
+    def test_pruning_keeps_a_head_bit_for_bit(self, level, tmp_path):
+        torch.manual_seed(0)
+        arguments = {"width": 4, "depth": 4, "in_channels": 3, "out_channels": 2, "dropout": 0.1}
+        network = models.build("unetplusplus", **arguments)
+        x = torch.randn(2, 3, 24, 40)
+        network(x)  # moves the running statistics of normalisation
+        small = network.eval().pruned(level)
+        assert not small.training
+        assert small.stride == 2**level
+        assert torch.equal(small(x), network.heads(x)[level - 1])
+        before = small(x)
+        with torch.no_grad():
+            network.node["0_0"].layers[0].weight.zero_()
+        assert torch.equal(small(x), before)  # the weights are copies
+        # It is an architecture of its own.
+        arguments |= {"depth": level + 1, "deep_supervision": False}
+        info = ModelInfo(
+            architecture="unetplusplus", arguments=arguments, context=1, thresholds={"none": 0.5}
+        )
+        save_model(tmp_path / "small.safetensors", small, info)
+        loaded = load_model(tmp_path / "small.safetensors").network
+        assert torch.equal(loaded(x), before)
+        assert models.parameters(loaded) == models.parameters(small)
+
+    def test_pruning_away_half_of_the_full_size(self):
+        # L3 has the four upper levels: widths 32 … 256 and one head.
+        small = full_size("unetplusplus").pruned(3)
+        alone = full_size("unetplusplus", depth=4, deep_supervision=False)
+        assert models.parameters(small) == models.parameters(alone)
+
+    def test_pruning_needs_the_head(self, network):
+        with pytest.raises(InputError, match="no head 3 to prune to; this network has 1, 2"):
+            network.pruned(3)
+        alone = models.build("unetplusplus", **self.small, deep_supervision=False)
+        with pytest.raises(InputError, match="no head 1 to prune to; this network has 2"):
+            alone.pruned(1)
+        assert models.parameters(alone.pruned(2)) == models.parameters(alone)
+
+    def test_dropout_is_for_training_only(self):
+        network = models.build("unetplusplus", **self.small, dropout=0.5)
+        x = torch.randn(1, 1, 16, 16)
+        assert not torch.equal(network(x), network(x))
+        network.eval()
+        assert torch.equal(network(x), network(x))
+
+    def test_refused_arguments(self):
+        with pytest.raises(SettingsError, match="depth is a whole number from 2, not 1"):
+            models.build("unetplusplus", depth=1)
+        with pytest.raises(SettingsError, match="deep_supervision is true or false, not 1"):
+            models.build("unetplusplus", deep_supervision=1)
+
+
+class TestCENet(ModelContract):
+    name = "cenet"
+    small: ClassVar = {"width": 16}  # narrower, the head's ReLUs may all be dead
+    period = 960  # pooling windows of 2, 3, 5 and 6 times 32 pixels
+    reach = 1216
+
+    @pytest.mark.slow  # its many convolutions take torch some seconds to trace
+    def test_exports(self, network):
+        super().test_exports(network)
+
+    def test_has_the_originals_parameters(self):
+        # ResNet-34 without its classifier has 21,284,672 parameters (torchvision: 21,797,672 with
+        # 1000 classes of 512 + 1). The decoder's convolutions have biases in the original.
+        encoder = 21_797_672 - 1000 * 513
+        atrous = 3 * (9 * 512**2 + 512) + 512**2 + 512
+        pooling = 512 + 1
+
+        def block(a, b):
+            inner = a // 4
+            layers = a * inner + 9 * inner**2 + inner * b
+            return layers + 2 * (2 * inner + b), 2 * inner + b
+
+        blocks = [block(516, 256), block(256, 128), block(128, 64), block(64, 64)]
+        head = 16 * 64 * 32 + 32 + 9 * 32**2 + 32 + 9 * 32 + 1
+        ours = encoder + atrous + pooling + sum(layers for layers, _ in blocks) + head
+        biases = sum(count for _, count in blocks)
+        assert models.parameters(full_size("cenet", in_channels=3)) == ours
+        assert (ours + biases, biases) == (29_003_093, 994)
+        assert models.parameters(full_size("cenet")) == ours - 2 * 49 * 64
+
+    def test_smallest_width(self):
+        network = models.build("cenet", width=1).eval()
+        assert network(torch.randn(1, 1, 33, 20)).shape == (1, 1, 33, 20)
+
+    def test_pooling_by_hand(self):
+        pooling = MultiKernelPooling(1)
+        nn.init.ones_(pooling.squeeze.weight)
+        nn.init.zeros_(pooling.squeeze.bias)
+        x = torch.arange(7.0).reshape(1, 1, 1, 7)
+        maps = pooling(x)[0, :, 0]
+        assert maps[0].tolist() == x.flatten().tolist()
+        # Windows of two have maxima 1, 3, 5 and, cut by the end, 6, at 0.5, 2.5, 4.5 and 6.5.
+        assert maps[1].tolist() == pytest.approx([1, 1.5, 2.5, 3.5, 4.5, 5.25, 5.75])
+        # Windows of six: 5 at 2.5 and 6 at 8.5.
+        expected = [5, 5, 5, 5 + 0.5 / 6, 5 + 1.5 / 6, 5 + 2.5 / 6, 5 + 3.5 / 6]
+        assert maps[4].tolist() == pytest.approx(expected)
+
+    def test_atrous_cascades_by_hand(self):
+        # One impulse, all kernels ones, no biases, the mixing convolution 1: each cascade counts
+        # on how many paths the impulse is reached.
+        block = DenseAtrous(1)
+        for layer in (block.by1, block.by3, block.by5, block.mix):
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        x = torch.zeros(1, 1, 1, 41)
+        x[..., 20] = 1
+        y = block(x)[0, 0, 0]
+        line = np.zeros(41)
+        line[20] = 1
+
+        def convolved(values, *dilations):
+            for d in dilations:
+                values = np.convolve(values, np.bincount([0, d, 2 * d]), mode="same")
+            return values
+
+        cascades = ((1,), (3,), (1, 3), (1, 3, 5))
+        expected = line + sum(convolved(line, *dilations) for dilations in cascades)
+        assert y.tolist() == expected.tolist()
+
+
+class TestLoadResNet34:
+    @pytest.fixture
+    def weights(self):
+        torch.manual_seed(1)
+        state = models.build("cenet", width=2, in_channels=3).encoder.state_dict()
+        return state | {"fc.weight": torch.zeros(10, 16), "fc.bias": torch.zeros(10)}
+
+    def load(self, weights, folder, **arguments):
+        save_file(weights, folder / "r34.safetensors")
+        network = models.build("cenet", width=2, **arguments)
+        models.load_resnet34(network, folder / "r34.safetensors")
+        return network.encoder
+
+    def test_names_are_those_of_torchvision(self):
+        names = set(full_size("cenet").encoder.state_dict())
+        assert {"conv1.weight", "bn1.running_var", "layer1.2.bn2.bias"} <= names
+        assert {"layer2.0.downsample.0.weight", "layer4.0.downsample.1.running_mean"} <= names
+        assert "layer1.0.downsample.0.weight" not in names
+        assert len(names) == 36 + 36 * 5  # convolutions without bias, each normalised
+
+    def test_three_inputs_take_all_as_it_is(self, weights, tmp_path):
+        encoder = self.load(weights, tmp_path, in_channels=3)
+        for key, value in encoder.state_dict().items():
+            assert torch.equal(value, weights[key]), key
+
+    @pytest.mark.parametrize("inputs", [1, 2, 5])
+    def test_grey_gives_what_a_grey_photograph_gave(self, weights, tmp_path, inputs):
+        encoder = self.load(weights, tmp_path, in_channels=inputs)
+        original = self.load(weights, tmp_path, in_channels=3)
+        grey = torch.randn(1, 1, 16, 16)
+        torch.testing.assert_close(
+            encoder.conv1(grey.repeat(1, inputs, 1, 1)), original.conv1(grey.repeat(1, 3, 1, 1))
+        )
+
+    def test_old_files_do_not_count_batches(self, weights, tmp_path):
+        old = {k: v for k, v in weights.items() if not k.endswith("num_batches_tracked")}
+        assert torch.equal(self.load(old, tmp_path).bn1.weight, weights["bn1.weight"])
+
+    def test_what_does_not_fit_is_told(self, weights, tmp_path):
+        del weights["layer3.1.conv2.weight"]
+        weights["layer5.weight"] = torch.zeros(3)
+        weights["bn1.bias"] = torch.zeros(7)
+        told = (
+            r"layer3\.1\.conv2\.weight is missing, bn1\.bias has shape \[7\], not \[2\], "
+            r"layer5\.weight is unknown; take a ResNet-34"
+        )
+        with pytest.raises(InputError, match=told):
+            self.load(weights, tmp_path)
+        with pytest.raises(InputError, match=r"and \d+ more faults"):
+            self.load({"something": torch.zeros(1)}, tmp_path)
+
+    def test_nothing_is_loaded_where_something_does_not_fit(self, weights, tmp_path):
+        del weights["layer4.2.bn2.bias"]
+        save_file(weights, tmp_path / "r34.safetensors")
+        network = models.build("cenet", width=2, in_channels=3)
+        before = {k: v.clone() for k, v in network.encoder.state_dict().items()}
+        with pytest.raises(InputError):
+            models.load_resnet34(network, tmp_path / "r34.safetensors")
+        for key, value in network.encoder.state_dict().items():
+            assert torch.equal(value, before[key])
+
+    def test_nothing_is_unpickled(self, weights, tmp_path):
+        torch.save(weights, tmp_path / "resnet34.pth")
+        with pytest.raises(InputError, match=r"from a \.safetensors file only.*convert it once"):
+            models.load_resnet34(models.build("cenet", width=2), tmp_path / "resnet34.pth")
+
+    def test_unreadable_files(self, tmp_path):
+        network = models.build("cenet", width=2)
+        with pytest.raises(InputError, match="cannot be read"):
+            models.load_resnet34(network, tmp_path / "none.safetensors")
+        (tmp_path / "bad.safetensors").write_bytes(b"something else entirely")
+        with pytest.raises(InputError, match="cannot be read"):
+            models.load_resnet34(network, tmp_path / "bad.safetensors")
 
 
 def test_every_network_has_a_contract():

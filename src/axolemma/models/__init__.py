@@ -8,27 +8,38 @@ import inspect
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from axolemma.errors import SettingsError, nearest
+from axolemma.models.cenet import CENet, load_resnet34
 from axolemma.models.resunet import ResUNet
 from axolemma.models.unet import UNet
+from axolemma.models.unetplusplus import UNetPlusPlus
 
 __all__ = [
     "DEFAULT",
     "MODELS",
+    "CENet",
     "ResUNet",
     "UNet",
+    "UNetPlusPlus",
     "all_arguments",
     "build",
     "check_name",
     "gflop_per_megapixel",
+    "heads",
+    "load_resnet34",
     "parameters",
 ]
 
 #: Every network by the name it has on the command line and in model files.
-MODELS: dict[str, type[nn.Module]] = {"resunet": ResUNet, "unet": UNet}
+MODELS: dict[str, type[nn.Module]] = {
+    "resunet": ResUNet,
+    "unet": UNet,
+    "unetplusplus": UNetPlusPlus,
+    "cenet": CENet,
+}
 
 #: The network that is trained where none is named.
 DEFAULT = "resunet"
@@ -42,7 +53,7 @@ def build(name: str, **arguments: Any) -> nn.Module:
     name
         A key of `MODELS`.
     **arguments
-        The network's own keyword arguments, positive numbers.
+        The network's own keyword arguments: positive numbers, or true or false.
 
     Returns
     -------
@@ -59,7 +70,11 @@ def build(name: str, **arguments: Any) -> nn.Module:
     for key, value in arguments.items():
         if key not in known:
             raise SettingsError(f"model '{name}' has no argument '{key}'{nearest(key, known)}")
-        if isinstance(known[key].default, int) and (not isinstance(value, int) or value < 1):
+        default = known[key].default
+        if isinstance(default, bool):
+            if not isinstance(value, bool):
+                raise SettingsError(f"model '{name}': {key} is true or false, not {value!r}")
+        elif isinstance(default, int) and (type(value) is not int or value < 1):
             raise SettingsError(f"model '{name}': {key} is a whole number from 1, not {value!r}")
     return MODELS[name](**arguments)
 
@@ -78,6 +93,25 @@ def check_name(name: str) -> None:
     """Raise `SettingsError` with the nearest known name where there is no such network."""
     if name not in MODELS:
         raise SettingsError(f"unknown model '{name}'{nearest(name, MODELS)}")
+
+
+def heads(network: nn.Module, x: Tensor) -> list[Tensor]:
+    """Return the logits that training compares with the truth; its loss is the mean over them.
+
+    Parameters
+    ----------
+    network
+        From `build`.
+    x
+        Sections (N, C, Y, X).
+
+    Returns
+    -------
+    list[Tensor]
+        Logits (N, out_channels, Y, X) of every head of a network with deep supervision, and of
+        any other network its one result.
+    """
+    return network.heads(x) if isinstance(network, UNetPlusPlus) else [network(x)]
 
 
 def parameters(network: nn.Module) -> int:
