@@ -89,6 +89,19 @@ def test_evaluate_writes_tables_and_pictures(call, files, tmp_path):
     assert json.loads(out)["difference"]["scores"]["v_rand"]["mean"] == 0
 
 
+def test_augment_writes_pairs_that_train_reads(call, files, tmp_path):
+    command = ("augment", "--data", files / "data", "--slices", "0-2", "--count", 6)
+    code, out, err = call(*command, "--preset", "keras", "--workers", 1, "-o", "more")
+    assert code == 0, err
+    assert "6 pairs: more" in out
+    code, out, err = call("train", "--data", "more", "--steps", 1, "--width", 4, "--crop", 64)
+    assert code == 0, err
+    code, _, err = call(*command, "--preset", "kears", "-o", "other")
+    assert code == 2
+    assert "did you mean 'keras'?" in err
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_yaml_file_gives_way_to_flags(call, files, tmp_path):
     text = f"data: {files / 'data'}\nsteps: 1\nwidth: 4\ncrop: 64\nseed: 5\nvalidate: 3-3\n"
     (tmp_path / "settings.yaml").write_text(text)

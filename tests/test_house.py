@@ -14,10 +14,10 @@ ROOT = Path(axolemma.__file__).parent
 #: A room may import rooms of lower storeys only.
 STOREYS = (
     ("_version", "errors", "geometry", "labels"),
-    ("images", "tiles", "augment", "objects", "metrics", "settings", "pictures"),
+    ("images", "tiles", "augment", "augment_keras", "objects", "metrics", "settings", "pictures"),
     ("models", "losses"),
     ("datasets", "modelfile", "predict", "evaluation", "runs"),
-    ("training", "segmentation"),
+    ("training", "segmentation", "augmentation"),
     ("demo", "terminal"),
     ("cli", "__main__"),
 )

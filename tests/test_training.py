@@ -61,6 +61,39 @@ def test_a_finished_run_is_not_repeated(pairs, tmp_path):
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"loss": "cl_dice"},
+        {"loss": "weight_map_bce"},
+        {"preset": "keras"},
+        {"preset": "keras", "context": 1, "crop": 256},
+        {"model": "unetplusplus", "depth": 3},
+        {"model": "cenet", "depth": None, "loss": "iou"},
+    ],
+    ids=str,
+)
+def test_every_loss_preset_and_network_trains(pairs, tmp_path, values):
+    small = {"steps": 2, **values}
+    model = fit(pairs, settings(**small), tmp_path / "run")
+    told = model.info.training["settings"]
+    assert {name: told[name] for name in values} == values
+
+
+def test_keras_wedges_are_as_black_as_the_file(pairs):
+    image = training._prepare(pairs, 0)[:1]
+    level = -float(pairs.images[0].mean() / pairs.images[0].std())
+    rng = np.random.default_rng(3)
+    crop, drawn = training._keras_crop(rng, image, pairs.truth[0], (128, 128), [level])
+    assert crop.min() == pytest.approx(level, abs=1e-4)
+    assert drawn[crop[0] == crop.min()].mean() > 0.9
+    # Crops larger than the section are mirrored, smaller ones cut.
+    for side in (64, 200):
+        crop, drawn = training._keras_crop(rng, image, pairs.truth[0], (side, side), [level])
+        assert crop.shape == (1, side, side)
+        assert drawn.shape == (side, side)
+
+
 def test_it_learns_what_is_dark(tmp_path):
     # Membranes drawn as dark lines in noise: easy enough for a minute network.
     rng = np.random.default_rng(0)

@@ -275,12 +275,14 @@ def _sample(source, matrix, centre, field, out):  # type: ignore[no-untyped-def]
             x = centre[1] + matrix[1, 0] * dy + matrix[1, 1] * dx - 0.5
             y0 = int(np.floor(y))
             x0 = int(np.floor(x))
-            fy = y - y0
-            fx = x - x0
-            top = _mirror(y0, height)
-            low = _mirror(y0 + 1, height)
-            left = _mirror(x0, width)
-            right = _mirror(x0 + 1, width)
+            fy = np.float32(y - y0)
+            fx = np.float32(x - x0)
+            top, low, left, right = y0, y0 + 1, x0, x0 + 1
+            if y0 < 0 or low >= height or x0 < 0 or right >= width:
+                top = _mirror(top, height)
+                low = _mirror(low, height)
+                left = _mirror(left, width)
+                right = _mirror(right, width)
             upper = source[top, left] * (1 - fx) + source[top, right] * fx
             lower = source[low, left] * (1 - fx) + source[low, right] * fx
             out[i, j] = upper * (1 - fy) + lower * fy

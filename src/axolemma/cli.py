@@ -21,6 +21,7 @@ from axolemma._version import __version__
 from axolemma.errors import AxolemmaError, SettingsError
 
 if TYPE_CHECKING:
+    from axolemma.augment_keras import Fill
     from axolemma.evaluation import Evaluation
     from axolemma.images import Stack
     from axolemma.images import TruthIs as TruthKind
@@ -157,7 +158,11 @@ def train(
     crop: Annotated[int | None, typer.Option(help="Side of a crop in pixels.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Of AdamW.")] = None,
-    dice: Annotated[float | None, typer.Option(help="Weight of the Dice loss.")] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="Loss: bce_dice, weight_map_bce, cl_dice; docs/training.md.")
+    ] = None,
+    dice: Annotated[float | None, typer.Option(help="Weight of Dice in bce_dice.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Augmentation: axolemma or keras.")] = None,
     thicken: Annotated[
         int | None, typer.Option(help="Pixels by which membranes are thickened for learning.")
     ] = None,
@@ -361,6 +366,62 @@ def _truth(name: str, truth_is: "TruthKind") -> "Stack":
         return images.read_truth(name, truth_is=truth_is)
     pairs = datasets.load(name)
     return images.Stack(pairs.truth, (0, 1), pairs.voxel_size, name, pairs.notes)
+
+
+@app.command()
+def augment(
+    data: Annotated[str, typer.Option(help="isbi2012, phantom, or a folder of images and truths.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")],
+    slices: Slices = None,
+    count: Annotated[int, typer.Option(help="Pairs to write.")] = 1000,
+    preset: Annotated[
+        str, typer.Option(help="axolemma, keras (an earlier project's), or keras-report.")
+    ] = "axolemma",
+    fill: Annotated[
+        str | None, typer.Option(help="Beyond the border, for keras: black (its own) or mirror.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed writes the same files.")] = 0,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the crops of axolemma; whole sections by default.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; one a core by default.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace earlier augmented pairs there.")
+    ] = False,
+    truth_is: TruthIs = None,
+    as_json: Json = False,
+) -> None:
+    """Write augmented pairs of image and truth, with a record of every drawn parameter.
+
+    Example: `axolemma augment --data isbi2012 --slices 0-24 --preset keras -o augmented`
+    """
+    from typing import cast
+
+    from axolemma import datasets, images
+    from axolemma.augmentation import augment_pairs
+
+    pairs = datasets.load(data, truth_is=cast("images.TruthIs", truth_is or "auto"))
+    chosen = images.parse_slices(slices, len(pairs)) if slices else range(len(pairs))
+    with _pixel_bar("augmenting", count) as report:
+        manifest = augment_pairs(
+            pairs.slices(chosen),
+            output,
+            count=count,
+            preset=preset,
+            fill=cast("Fill", fill),
+            seed=seed,
+            size=size,
+            first=chosen.start,
+            workers=workers,
+            overwrite=overwrite,
+            report=report,
+        )
+    for note in (*pairs.notes, *manifest.notes):
+        _plain(f"note: {note}")
+    if as_json:
+        out.print(manifest.as_json(), markup=False, highlight=False, soft_wrap=True)
+        return
+    _result(f"{len(manifest.pairs)} pairs: {output}, look at {output / 'contact.png'}")
 
 
 @app.command()

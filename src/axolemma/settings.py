@@ -99,8 +99,12 @@ class TrainSettings(_Settings):
         Crops per step, and their side in pixels.
     learning_rate, weight_decay
         Of AdamW; the rate is the highest of warm-up and cosine.
+    loss
+        Name of the loss, see `axolemma.losses`.
+    preset
+        Augmentation: our own, or that of the earlier project (`augment_keras`).
     dice
-        Weight of the soft Dice loss beside binary cross-entropy.
+        For the loss ``bce_dice``: weight of the soft Dice loss beside binary cross-entropy.
     thicken
         Pixels by which the membrane is thickened on every side for learning. The scores forgive a
         thick membrane, not a gap.
@@ -128,6 +132,8 @@ class TrainSettings(_Settings):
     crop: int = Field(default=256, ge=32, le=8192)
     learning_rate: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
+    loss: str = "bce_dice"
+    preset: Literal["axolemma", "keras"] = "axolemma"
     dice: float = Field(default=0.5, ge=0)
     thicken: int = Field(default=1, ge=0, le=20)
     averaging: float = Field(default=0.33, gt=0, le=1)

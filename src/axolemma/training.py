@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from axolemma import augment, datasets, models
+from axolemma import augment, augment_keras, datasets, losses, models
 from axolemma.datasets import Pairs
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import parse_slices
-from axolemma.losses import bce_dice
 from axolemma.metrics import TOLERANCE, Scores, evaluate
 from axolemma.modelfile import Model, ModelInfo, load_model, save_model, state_hash
 from axolemma.predict import (
@@ -202,12 +201,16 @@ def fit(
         in_channels=2 * context + 1,
         **{name: size for name, size in sizes.items() if size is not None},
     )
+    # The weight of the Dice part is an option of the one loss that has one.
+    options = {"dice": settings.dice} if settings.loss == "bce_dice" else {}
+    loss_of = losses.build(settings.loss, **options)
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
     torch.manual_seed(settings.seed)
     network = models.build(settings.model, **arguments)
     _check_crop(network, settings, data.images.shape)
     images, truth = _prepare(data, used.start), data.truth
+    black = [-float(section.mean() / section.std()) for section in data.images]
     run = open_run(Path(run), settings, data_hash(images, truth))
     if (run / "model.safetensors").is_file():
         (run / "state.safetensors").unlink(missing_ok=True)
@@ -261,7 +264,7 @@ def fit(
         _keep_best(state, found, average, best)
         metrics.write(step=state.step, done=done, **found)
 
-    losses: list[float] = []
+    recent: list[float] = []
     said = saved = time.monotonic()
     network.train()
     target = _thickened(truth, settings.thicken)
@@ -272,19 +275,20 @@ def fit(
         torch.manual_seed((settings.seed << 32) + state.step)
         rng = np.random.default_rng((settings.seed, state.step))
         sections = rng.choice(train_set, settings.batch)
-        crops, drawn = _batch(rng, images, target, sections, settings)
+        crops, drawn = _batch(rng, images, target, sections, settings, black)
         with autocast(precision, device):
-            logits = network(crops.to(device, memory_format=torch.channels_last))
-        loss = bce_dice(logits.float(), drawn.to(device), dice=settings.dice)
+            heads = models.heads(network, crops.to(device, memory_format=torch.channels_last))
+        drawn = drawn.to(device)
+        loss = torch.stack([loss_of(logits.float(), drawn) for logits in heads]).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         state.step += 1
         _move_average(average, network, 1 / (1 + settings.averaging * state.step))
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
+        recent.append(loss.item())
+        if not math.isfinite(recent[-1]):
             raise AxolemmaError(
-                f"the loss became {losses[-1]} in step {state.step}; try a lower learning_rate"
+                f"the loss became {recent[-1]} in step {state.step}; try a lower learning_rate"
             )
 
         done = clock.done(state)
@@ -297,8 +301,8 @@ def fit(
         now = time.monotonic()
         if now - said > 1 or done >= 1:
             said = now
-            mean = float(np.mean(losses))
-            losses.clear()
+            mean = float(np.mean(recent))
+            recent.clear()
             metrics.write(step=state.step, done=done, loss=mean, seconds=clock.elapsed())
             report(Progress(state.step, done, mean, state.v_rand, clock.seconds_left(state)))
         if now - saved >= settings.save_every:
@@ -405,19 +409,48 @@ def _batch(
     truth: NDArray[np.uint8],
     sections: NDArray[np.int64],
     settings: TrainSettings,
+    black: list[float],
 ) -> tuple[Tensor, Tensor]:
     size = (settings.crop, settings.crop)
     crops, drawn = [], []
     for z in sections:
-        image = images[neighbours(int(z), settings.context, len(images))]
-        shape = (len(image), *truth.shape[1:])
-        crop, mask = augment.apply(image, truth[z], augment.draw(rng, shape, size))
+        near = neighbours(int(z), settings.context, len(images))
+        image = images[near]
+        if settings.preset == "keras":
+            crop, mask = _keras_crop(rng, image, truth[z], size, [black[k] for k in near])
+        else:
+            shape = (len(image), *truth.shape[1:])
+            crop, mask = augment.apply(image, truth[z], augment.draw(rng, shape, size))
         crops.append(crop)
         drawn.append(mask[None])
     return (
         torch.from_numpy(np.stack(crops)),
         torch.from_numpy(np.stack(drawn).astype(np.float32)),
     )
+
+
+def _keras_crop(
+    rng: np.random.Generator,
+    image: NDArray[np.float32],
+    truth: NDArray[np.uint8],
+    size: tuple[int, int],
+    black: list[float],
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Augment whole sections (C, Y, X) as Keras does, then cut a crop at random."""
+    parameters = augment_keras.draw(rng, truth.shape)
+    moved = np.empty_like(image)
+    for channel, level in enumerate(black):
+        # What is filled is 0 in the file, which the normalisation has moved to `level`.
+        filled, drawn = augment_keras.apply(image[channel] - np.float32(level), truth, parameters)
+        moved[channel] = filled + np.float32(level)
+    top, left = (
+        int(rng.integers(max(0, whole - side) + 1))
+        for whole, side in zip(truth.shape, size, strict=True)
+    )
+    window = (slice(top, top + size[0]), slice(left, left + size[1]))
+    padding = [(0, max(0, side - whole)) for whole, side in zip(truth.shape, size, strict=True)]
+    crop = np.pad(moved[:, *window], [(0, 0), *padding], mode="symmetric")
+    return crop, np.pad(drawn[window], padding, mode="symmetric")
 
 
 @torch.no_grad()

@@ -15,10 +15,13 @@ paired by the rest of their name, and the pairs put one behind the other in natu
 sections have one size and type. Beside ``train`` files, those called ``test`` are left out.
 """
 
+import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +52,8 @@ def load(folder: str | Path, *, truth_is: TruthIs = "auto") -> Pairs:
     folder
         The folder that holds both.
     truth_is
-        What the truth shows as bright; see `axolemma.images.to_membrane`.
+        What the truth shows as bright; see `axolemma.images.to_membrane`. ``"auto"`` believes
+        the ``manifest.json`` of a folder that `augmentation` wrote.
 
     Returns
     -------
@@ -65,6 +69,8 @@ def load(folder: str | Path, *, truth_is: TruthIs = "auto") -> Pairs:
     folder = Path(folder)
     if not folder.is_dir():
         raise ImageError(f"{folder}: is no folder; give one with images/ and truth/ in it")
+    if truth_is == "auto":
+        truth_is = _recorded(folder)
     pairs, left_out = find(folder)
     images = [read_image(image) for image, _ in pairs]
     truths = [read(truth) for _, truth in pairs]
@@ -84,6 +90,15 @@ def load(folder: str | Path, *, truth_is: TruthIs = "auto") -> Pairs:
         voxel_size=sizes.pop() if len(sizes) == 1 else None,
         notes=tuple(notes),
     )
+
+
+def _recorded(folder: Path) -> TruthIs:
+    """Return what the record of a folder of our own augmented pairs says of its truth."""
+    with suppress(OSError, ValueError):
+        record = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if isinstance(record, dict) and record.get("truth_is") in get_args(TruthIs):
+            return cast("TruthIs", record["truth_is"])
+    return "auto"
 
 
 def find(folder: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:

@@ -1,0 +1,457 @@
+"""Augmented pairs in a folder, for those who want to look at them or train elsewhere.
+
+::
+
+    images/0000.png …    what was made of a section, 8-bit grey
+    truths/0000.png …    its truth, 255 = interior as in the ISBI 2012 challenge, 0 = membrane
+    manifest.json        the settings, and for every pair its section and all that was drawn
+    contact.png          24 of the pairs, evenly spread: the image, and the truth laid over it
+
+Such a folder is a dataset: see `datasets.folder`. The variants of one section stand together, so
+that a block of pairs held out to validate holds sections that the others do not show. The same
+seed gives the same bytes on any number of processes.
+"""
+
+import hashlib
+import inspect
+import json
+import math
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axolemma import augment, augment_keras
+from axolemma._version import __version__
+from axolemma.augment_keras import README_SETTINGS, REPORT_SETTINGS, Fill
+from axolemma.datasets import Pairs
+from axolemma.errors import AxolemmaError, InputError, nearest
+from axolemma.images import Stack, check_image, read
+from axolemma.images.write import DISK_TROUBLE
+from axolemma.pictures import membrane_over, side_by_side
+
+__all__ = ["PRESETS", "Manifest", "augment_pairs"]
+
+#: By name, the ranges to draw from: for `augment_keras.draw`, and `augment.draw`'s own.
+PRESETS: dict[str, dict[str, Any]] = {
+    "keras": dict(README_SETTINGS),
+    "keras-report": dict(REPORT_SETTINGS),
+    "axolemma": {
+        name: option.default
+        for name, option in inspect.signature(augment.draw).parameters.items()
+        if option.kind is option.KEYWORD_ONLY
+    },
+}
+
+PARTS = ("images", "truths")
+FILES = {*PARTS, "manifest.json", "contact.png"}
+SMALLEST = 16  # pixels; a smaller crop shows no membrane to learn from
+CONTACTS, ACROSS, THUMBNAIL = 24, 4, 192  # pairs on the contact sheet, in a row, their side
+
+# Run lengths of Paeth's differences, measured on the challenge: a third of the time of the codec's
+# defaults, and smaller.
+PNG = {"level": 1, "strategy": 3, "filter": 128}
+
+BLACK = (
+    "what lies beyond the border is black and counts as membrane, as in the earlier project;"
+    " networks over-draw the border by it, which fill mirror avoids",
+)
+
+PER_WORKER = 64  # pairs that take as long as it takes to start a process
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What ``manifest.json`` holds, by the same names.
+
+    Parameters
+    ----------
+    axolemma
+        Version that wrote the folder.
+    source, sha256, terms, voxel_size
+        The annotated sections: name, hash of images and truth, and what their `Pairs` say.
+    preset, settings, fill, seed
+        What was asked for.
+    size
+        Sides (Y, X) of every picture.
+    truth_is
+        What is white in the truths, for `datasets.load`.
+    notes
+        Sentences that the user should read.
+    pairs
+        For every pair its file ``name``, its ``section``, the number of the ``variant`` of that
+        section, and the ``parameters`` that were drawn.
+    """
+
+    axolemma: str
+    source: str
+    sha256: str
+    terms: str
+    voxel_size: tuple[float, float, float] | None
+    preset: str
+    settings: dict[str, Any]
+    fill: Fill
+    seed: int
+    size: tuple[int, int]
+    truth_is: str
+    notes: tuple[str, ...]
+    pairs: tuple[dict[str, Any], ...]
+
+    def as_json(self) -> str:
+        """Return it as JSON, one line a pair."""
+        head = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "pairs"}
+        lines = ",\n".join(f"    {json.dumps(pair)}" for pair in self.pairs)
+        return f'{json.dumps(head, indent=2)[:-2]},\n  "pairs": [\n{lines}\n  ]\n}}\n'
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    """What every process needs to know."""
+
+    images: NDArray[np.uint8]
+    truth: NDArray[np.uint8]
+    folder: Path
+    preset: str
+    fill: Fill
+    seed: int
+    size: tuple[int, int]
+
+
+def augment_pairs(
+    pairs: Pairs,
+    out: str | Path,
+    *,
+    count: int = 1000,
+    preset: str = "keras",
+    fill: Fill | None = None,
+    seed: int = 0,
+    size: int | None = None,
+    first: int = 0,
+    workers: int | None = None,
+    overwrite: bool = False,
+    report: Callable[[int], None] = lambda _: None,
+) -> Manifest:
+    """Write augmented pairs of image and truth to a folder.
+
+    Parameters
+    ----------
+    pairs
+        Annotated sections. 8-bit grey values are taken as they are; others are stretched, the same
+        for all sections, from their 0.1 and 99.9 percentiles to 0 … 255, and a note says so.
+    out
+        The folder to make. It appears whole, at the end, or not at all.
+    count
+        How many pairs. Every section is used equally often; what is left over goes to the first.
+    preset
+        ``"keras"`` and ``"keras-report"`` augment as an earlier project did by its README and by
+        its report; see `augment_keras`. ``"axolemma"`` augments as `train` does, see `augment`;
+        its grey values, of mean 0 and deviation 1, get the section's own mean and deviation back
+        and are clipped to 0 … 255, so that changes of contrast and brightness show.
+    fill
+        What lies beyond the border: ``"black"``, where the truth shows membrane, or ``"mirror"``.
+        By default black for Keras' presets, as the earlier project had it, and always mirrored for
+        ``"axolemma"``.
+    seed
+        The same seed gives the same files. A section's n-th variant depends on nothing else, so a
+        larger count adds to a smaller one.
+    size
+        Side of the crops of ``"axolemma"``; by default the section's own sides.
+    first
+        The number of the first section, for the record.
+    workers
+        Processes; by default one a core, fewer for few pairs. 1 stays in this process. With more,
+        a script must guard its start by ``if __name__ == "__main__"``.
+    overwrite
+        Replace `out` where it holds earlier augmented pairs; never anything else.
+    report
+        Called with the number of pairs that were finished since the last call.
+
+    Returns
+    -------
+    Manifest
+        What ``manifest.json`` holds.
+
+    Raises
+    ------
+    InputError
+        If an option or a section is unusable, or `out` is there already or cannot be written.
+    AxolemmaError
+        If the disk is full, or a process was killed.
+    """
+    processes = _cores(count) if workers is None else workers
+    _check_numbers(count=(count, 1), seed=(seed, 0), workers=(processes, 1))
+    fill = _fill(preset, fill)
+    sides = _sides(pairs, preset, size)
+    if pairs.truth.max(initial=0) > 1:
+        raise InputError(f"{pairs.name}: a truth is 1 = membrane and 0 = interior, nothing else")
+    check_image(Stack(pairs.images, (0, 0), None, pairs.name), first=first)
+    images, notes = _eight_bits(pairs)
+    if fill == "black":
+        notes += BLACK
+    tasks = _tasks(count, len(pairs))
+    done: list[dict[str, Any]] = []
+    with _appearing(Path(out).resolve(), overwrite) as folder:
+        for part in PARTS:
+            (folder / part).mkdir()
+        job = _Job(images, pairs.truth, folder, preset, fill, seed, sides)
+        with closing(_results(job, tasks, processes)) as results:
+            for (name, section, variant), parameters in zip(tasks, results, strict=True):
+                entry = {"name": name, "section": first + section, "variant": variant}
+                done.append(entry | {"parameters": parameters})
+                report(1)
+        manifest = Manifest(
+            axolemma=__version__,
+            source=pairs.name,
+            sha256=_sha256(pairs),
+            terms=pairs.terms,
+            voxel_size=pairs.voxel_size,
+            preset=preset,
+            settings=PRESETS[preset],
+            fill=fill,
+            seed=seed,
+            size=sides,
+            truth_is="interior",
+            notes=notes,
+            pairs=tuple(done),
+        )
+        (folder / "manifest.json").write_text(manifest.as_json(), encoding="utf-8")
+        chosen = np.unique(np.linspace(0, count - 1, CONTACTS).round().astype(int))
+        _write_png(folder / "contact.png", _contact_sheet(folder, [tasks[i][0] for i in chosen]))
+    return manifest
+
+
+def _check_numbers(**numbers: tuple[int, int]) -> None:
+    for name, (value, least) in numbers.items():
+        if value < least:
+            raise InputError(f"{name} must be at least {least}, not {value}")
+
+
+def _fill(preset: str, fill: Fill | None) -> Fill:
+    """Return how a preset fills what lies beyond the border, or refuse it."""
+    if preset not in PRESETS:
+        raise InputError(f"unknown preset '{preset}'{nearest(preset, PRESETS)}")
+    if fill is None:
+        return "mirror" if preset == "axolemma" else "black"
+    if fill not in get_args(Fill):
+        raise InputError(f"unknown fill '{fill}'{nearest(fill, get_args(Fill))}")
+    if preset == "axolemma" and fill != "mirror":
+        raise InputError(f"preset axolemma mirrors at the border; it has no fill '{fill}'")
+    return fill
+
+
+def _tasks(count: int, sections: int) -> list[tuple[str, int, int]]:
+    """Return the file's name, the section and the number of its variant for every pair."""
+    share, rest = divmod(count, sections)
+    digits = max(4, len(str(count - 1)))
+    chosen = [(z, v) for z in range(sections) for v in range(share + (z < rest))]
+    return [(f"{i:0{digits}}.png", *task) for i, task in enumerate(chosen)]
+
+
+def _sides(pairs: Pairs, preset: str, size: int | None) -> tuple[int, int]:
+    """Return the sides of the pictures, or refuse them."""
+    height, width = pairs.images.shape[1:]
+    if not len(pairs) or min(height, width) < SMALLEST:
+        raise InputError(
+            f"{pairs.name}: there is nothing to augment in {len(pairs)} sections of"
+            f" {height} × {width} pixels; sides must be at least {SMALLEST}"
+        )
+    if size is None:
+        return height, width
+    if preset != "axolemma" and (size, size) != (height, width):
+        raise InputError(
+            f"preset {preset} keeps the sections' size, {height} × {width}; leave size out, or"
+            " take preset axolemma, which crops"
+        )
+    if size < SMALLEST:
+        raise InputError(f"size must be at least {SMALLEST} pixels, not {size}")
+    return size, size
+
+
+def _eight_bits(pairs: Pairs) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Return the images as uint8, and a note where they were something else."""
+    images = pairs.images
+    if images.dtype == np.uint8:
+        return images, ()
+    low, high = (float(p) for p in np.percentile(images, (0.1, 99.9)))
+    if low == high:
+        low, high = float(images.min()), float(images.max())
+    scaled = np.stack([np.clip((section - low) / (high - low), 0, 1) for section in images])
+    note = f"{images.dtype} grey values were stretched from {low:g} … {high:g} to 8 bits"
+    return np.rint(scaled * 255).astype(np.uint8), (note,)
+
+
+def _sha256(pairs: Pairs) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(pairs.images).tobytes())
+    digest.update(np.ascontiguousarray(pairs.truth).tobytes())
+    return digest.hexdigest()
+
+
+def _pair(
+    job: _Job, section: int, variant: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, Any]]:
+    """Make one pair: image, truth (1 = membrane), and what was drawn."""
+    rng = np.random.default_rng((job.seed, section, variant))
+    image, truth = job.images[section], job.truth[section]
+    settings = PRESETS[job.preset]
+    if job.preset != "axolemma":
+        drawn = augment_keras.draw(rng, (image.shape[0], image.shape[1]), **settings)
+        return *augment_keras.apply(image, truth, drawn, fill=job.fill), _plain(drawn)
+    mean, deviation = image.mean(dtype=np.float64), image.std(dtype=np.float64)
+    normal = np.asarray((image - mean) / deviation, np.float32)[None]
+    free = augment.draw(rng, (1, image.shape[0], image.shape[1]), job.size, **settings)
+    crop, drawn_truth = augment.apply(normal, truth, free)
+    grey = np.clip(np.rint(crop[0] * deviation + mean), 0, 255).astype(np.uint8)
+    return grey, drawn_truth, _plain(free)
+
+
+def _plain(parameters: augment.Parameters | augment_keras.Parameters) -> dict[str, Any]:
+    values = {f.name: getattr(parameters, f.name) for f in fields(parameters)}
+    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+
+
+def _write(job: _Job, task: tuple[str, int, int]) -> dict[str, Any]:
+    """Write one pair, and return what was drawn."""
+    name, section, variant = task
+    image, truth, drawn = _pair(job, section, variant)
+    interior = np.where(truth == 0, np.uint8(255), np.uint8(0))
+    for part, picture in zip(PARTS, (image, interior), strict=True):
+        _write_png(job.folder / part / name, picture)
+    return drawn
+
+
+def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    import imagecodecs
+
+    path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(picture), **PNG))
+
+
+_job: _Job | None = None  # of a process of the pool, which gets the sections once
+
+
+def _start(job: _Job) -> None:
+    global _job
+    _job = job
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears it and ends the others
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A pool whose first process is killed would wait for work for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _write_in_pool(task: tuple[str, int, int]) -> dict[str, Any]:
+    assert _job is not None
+    return _write(_job, task)
+
+
+def _results(
+    job: _Job, tasks: Sequence[tuple[str, int, int]], workers: int
+) -> Generator[dict[str, Any]]:
+    """Write all pairs and yield what was drawn for each, in order."""
+    if workers == 1:
+        for task in tasks:
+            yield _write(job, task)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start, initargs=(job,))
+    try:
+        yield from pool.map(_write_in_pool, tasks, chunksize=4)
+    except BrokenProcessPool as error:
+        raise AxolemmaError(
+            "a process that augments ended unexpectedly, perhaps for want of memory; take fewer"
+            " workers, or 1 to stay in one process"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _cores(count: int) -> int:
+    """Return how many processes pay for `count` pairs."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(here or 1, count // PER_WORKER))
+
+
+def _contact_sheet(folder: Path, names: Sequence[str]) -> NDArray[np.uint8]:
+    """Return small pictures (Y, X, 3) of pairs, in rows."""
+    cells = []
+    for name in names:
+        image, interior = (_small(read(folder / part / name).array[0]) for part in PARTS)
+        over = membrane_over(image, 1 - interior / 255)
+        cells.append(side_by_side(image.astype(np.uint8), over, gap=2))
+    across = min(ACROSS, len(cells))
+    cells += [np.full_like(cells[0], 255)] * (-len(cells) % across)
+    rows = [side_by_side(*cells[i : i + across]) for i in range(0, len(cells), across)]
+    return side_by_side(*(row.transpose(1, 0, 2) for row in rows)).transpose(1, 0, 2)
+
+
+def _small(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Shrink a picture (Y, X) by means over whole squares."""
+    height, width = picture.shape
+    step = min(math.ceil(max(height, width) / THUMBNAIL), height, width)
+    y, x = height // step, width // step
+    squares = picture[: y * step, : x * step].reshape(y, step, x, step)
+    return np.asarray(squares.mean(axis=(1, 3)))
+
+
+@contextmanager
+def _appearing(out: Path, overwrite: bool) -> Iterator[Path]:
+    """Give the folder ``.NAME.partial``, which takes the place of `out` when the block ends well.
+
+    When the block raises, it is removed, and so are the parents that were made for it.
+    """
+    try:
+        empty = out.is_dir() and not any(out.iterdir())
+        if out.exists() and not empty and not (overwrite and _is_ours(out)):
+            hint = "or say --overwrite" if _is_ours(out) else "or remove it"
+            raise InputError(f"{out}: this is there already; choose a new folder {hint}")
+        made = [parent for parent in out.parents if not parent.exists()]
+        partial, old = (out.with_name(f".{out.name}.{what}") for what in ("partial", "old"))
+    except OSError as error:
+        raise InputError(f"{out}: cannot be looked into; choose another folder") from error
+    try:
+        for left in (partial, old):  # by a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        if out.exists():
+            # The old pairs leave in one step and are removed when the new ones stand.
+            out.rename(old)
+        partial.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if old.exists() and not out.exists():
+            old.rename(out)
+        for parent in made:
+            with suppress(OSError):
+                parent.rmdir()
+        if isinstance(error, OSError):
+            kind = AxolemmaError if error.errno in DISK_TROUBLE else InputError
+            reason = (error.strerror or str(error)).lower()
+            raise kind(f"{out}: cannot be written, {reason}; choose another folder") from error
+        raise
+
+
+def _is_ours(folder: Path) -> bool:
+    """Tell whether a folder holds earlier augmented pairs and nothing else."""
+    try:
+        names = {file.name for file in folder.iterdir()}
+        record = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return names <= FILES and isinstance(record, dict) and "axolemma" in record
