@@ -8,7 +8,7 @@ from PIL import Image
 
 from axolemma import models
 from axolemma.datasets import phantom_pairs
-from axolemma.errors import InputError
+from axolemma.errors import AxolemmaError, InputError
 from axolemma.images import Stack, read
 from axolemma.modelfile import Model, ModelInfo, save_model
 from axolemma.objects import threshold_cells
@@ -169,7 +169,7 @@ def test_a_failure_leaves_nothing(run, tissue, tmp_path, monkeypatch):
 
     monkeypatch.setattr("axolemma.segmentation.write_png", full)
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(AxolemmaError, match="no space left on device"):
         segment_stack(tissue, SegmentSettings(model=str(run)), tmp_path / "a" / "b" / "out")
     assert sorted(tmp_path.iterdir()) == before
 

@@ -18,13 +18,12 @@ import json
 import math
 import multiprocessing
 import os
-import shutil
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -37,8 +36,7 @@ from axolemma._version import __version__
 from axolemma.augment_keras import README_SETTINGS, REPORT_SETTINGS, Fill
 from axolemma.datasets import Pairs
 from axolemma.errors import AxolemmaError, InputError, nearest
-from axolemma.images import Stack, check_image, read
-from axolemma.images.write import DISK_TROUBLE
+from axolemma.images import Stack, appearing, check_image, read
 from axolemma.pictures import membrane_over, side_by_side
 
 __all__ = ["PRESETS", "Manifest", "augment_pairs"]
@@ -201,7 +199,7 @@ def augment_pairs(
         notes += BLACK
     tasks = _tasks(count, len(pairs))
     done: list[dict[str, Any]] = []
-    with _appearing(Path(out).resolve(), overwrite) as folder:
+    with appearing(out, record="manifest.json", files=FILES, overwrite=overwrite) as folder:
         for part in PARTS:
             (folder / part).mkdir()
         job = _Job(images, pairs.truth, folder, preset, fill, seed, sides)
@@ -406,52 +404,3 @@ def _small(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
     y, x = height // step, width // step
     squares = picture[: y * step, : x * step].reshape(y, step, x, step)
     return np.asarray(squares.mean(axis=(1, 3)))
-
-
-@contextmanager
-def _appearing(out: Path, overwrite: bool) -> Iterator[Path]:
-    """Give the folder ``.NAME.partial``, which takes the place of `out` when the block ends well.
-
-    When the block raises, it is removed, and so are the parents that were made for it.
-    """
-    try:
-        empty = out.is_dir() and not any(out.iterdir())
-        if out.exists() and not empty and not (overwrite and _is_ours(out)):
-            hint = "or say --overwrite" if _is_ours(out) else "or remove it"
-            raise InputError(f"{out}: this is there already; choose a new folder {hint}")
-        made = [parent for parent in out.parents if not parent.exists()]
-        partial, old = (out.with_name(f".{out.name}.{what}") for what in ("partial", "old"))
-    except OSError as error:
-        raise InputError(f"{out}: cannot be looked into; choose another folder") from error
-    try:
-        for left in (partial, old):  # by a run that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        if out.exists():
-            # The old pairs leave in one step and are removed when the new ones stand.
-            out.rename(old)
-        partial.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if old.exists() and not out.exists():
-            old.rename(out)
-        for parent in made:
-            with suppress(OSError):
-                parent.rmdir()
-        if isinstance(error, OSError):
-            kind = AxolemmaError if error.errno in DISK_TROUBLE else InputError
-            reason = (error.strerror or str(error)).lower()
-            raise kind(f"{out}: cannot be written, {reason}; choose another folder") from error
-        raise
-
-
-def _is_ours(folder: Path) -> bool:
-    """Tell whether a folder holds earlier augmented pairs and nothing else."""
-    try:
-        names = {file.name for file in folder.iterdir()}
-        record = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return names <= FILES and isinstance(record, dict) and "axolemma" in record

@@ -2,11 +2,8 @@
 
 import hashlib
 import json
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +15,7 @@ from numpy.typing import NDArray
 
 from axolemma._version import __version__
 from axolemma.errors import InputError
-from axolemma.images import Stack, check_image, parse_slices, write_png, write_tiff
+from axolemma.images import Stack, appearing, check_image, parse_slices, write_png, write_tiff
 from axolemma.modelfile import Model, load_model, state_hash
 from axolemma.objects import threshold_cells
 from axolemma.pictures import preview
@@ -173,7 +170,7 @@ def segment_stack(
     array = stack.array[chosen.start : chosen.stop]
     check_image(replace(stack, array=array), first=chosen.start)
     voxel_size = settings.voxel_size or stack.voxel_size
-    with _appearing(out, overwrite) as partial:
+    with appearing(out, record="run.json", files=FILES, overwrite=overwrite) as partial:
         result = segment(
             array,
             model=model,
@@ -265,47 +262,3 @@ def _size_notes(voxel_size: tuple[float, float, float] | None, model: Model) -> 
         f"the image has pixels of {voxel_size[2]:g} nm but the model learned at {learned[2]:g} nm; "
         "rescale the image to the model's pixels for a result you can trust"
     ]
-
-
-@contextmanager
-def _appearing(out: Path, overwrite: bool) -> Iterator[Path]:
-    """Give a folder beside `out` that takes its place when the block ends well.
-
-    When the block raises, it is removed, and so are the parents that were made for it.
-    """
-    if out.exists() and not (overwrite and _is_ours(out)):
-        hint = "or say --overwrite" if _is_ours(out) else "or remove it"
-        raise InputError(f"{out}: this is there already; choose a new folder {hint}")
-    made = [parent for parent in out.parents if not parent.exists()]
-    # Names with the process number are nobody else's.
-    partial, old = (out.parent / f".{out.name}.{os.getpid()}.{what}" for what in ("partial", "old"))
-    try:
-        try:
-            partial.mkdir(parents=True)
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise InputError(
-                f"{out}: the folder cannot be made, {reason}; choose another"
-            ) from error
-        yield partial
-        if out.exists():
-            # The old results leave in one step and are removed when the new ones stand.
-            out.rename(old)
-        partial.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        for parent in made:
-            with suppress(OSError):
-                parent.rmdir()
-        raise
-
-
-def _is_ours(folder: Path) -> bool:
-    """Tell whether a folder holds an earlier segmentation and nothing else."""
-    try:
-        names = {file.name for file in folder.iterdir()}
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return names <= FILES and isinstance(record, dict) and "axolemma" in record

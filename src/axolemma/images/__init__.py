@@ -16,11 +16,12 @@ path; what had to be converted is said in `Stack.notes`, which the caller prints
 from axolemma.images.read import read, read_image, section_files
 from axolemma.images.stack import Stack, check_finite, check_image, check_pair, parse_slices
 from axolemma.images.truth import TruthIs, read_truth, to_membrane
-from axolemma.images.write import replacing, write_png, write_tiff
+from axolemma.images.write import appearing, replacing, write_png, write_tiff
 
 __all__ = [
     "Stack",
     "TruthIs",
+    "appearing",
     "check_finite",
     "check_image",
     "check_pair",

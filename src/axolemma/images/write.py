@@ -2,7 +2,8 @@
 
 import errno
 import json
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from axolemma.errors import AxolemmaError, InputError
 
-__all__ = ["replacing", "write_png", "write_tiff"]
+__all__ = ["appearing", "replacing", "write_png", "write_tiff"]
 
 CLASSIC_LIMIT = 2**32 - 2**25  # bytes that a classic TIFF may point to, less room for metadata
 IMAGEJ_TYPES = {"uint8", "uint16", "float32"}
@@ -59,6 +60,83 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+@contextmanager
+def appearing(
+    out: str | Path, *, record: str, files: Collection[str], overwrite: bool = False
+) -> Iterator[Path]:
+    """Give the folder ``.NAME.partial``, which takes the place of `out` when the block ends well.
+
+    Parameters
+    ----------
+    out
+        The folder to make. Where it is there already it must be empty, or results of ours that
+        `overwrite` allows to replace.
+    record
+        The JSON file by which results of ours are known.
+    files
+        All that such results may hold besides; a folder with anything else is never replaced.
+    overwrite
+        Replace earlier results.
+
+    Yields
+    ------
+    Path
+        The folder to fill. When the block raises, it is removed, and so are the parents that were
+        made for it.
+
+    Raises
+    ------
+    InputError
+        If something else is there, or the folder cannot be made or written.
+    AxolemmaError
+        If the disk is full or fails.
+    """
+    out = Path(out).resolve()
+    try:
+        empty = out.is_dir() and not any(out.iterdir())
+        if out.exists() and not empty:
+            ours = _is_ours(out, record, files)
+            if not (overwrite and ours):
+                hint = "or say --overwrite" if ours else "or remove it"
+                raise InputError(f"{out}: this is there already; choose a new folder {hint}")
+        made = [parent for parent in out.parents if not parent.exists()]
+        partial, old = (out.with_name(f".{out.name}.{what}") for what in ("partial", "old"))
+    except OSError as error:
+        raise InputError(f"{out}: cannot be looked into; choose another folder") from error
+    try:
+        for left in (partial, old):  # by a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        if out.exists():
+            # The old results leave in one step and are removed when the new ones stand.
+            out.rename(old)
+        partial.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if old.exists() and not out.exists():
+            old.rename(out)
+        for parent in made:
+            with suppress(OSError):
+                parent.rmdir()
+        if isinstance(error, OSError):
+            kind = AxolemmaError if error.errno in DISK_TROUBLE else InputError
+            reason = (error.strerror or str(error)).lower()
+            raise kind(f"{out}: cannot be written, {reason}; choose another folder") from error
+        raise
+
+
+def _is_ours(folder: Path, record: str, files: Collection[str]) -> bool:
+    """Tell whether a folder holds earlier results of ours and nothing else."""
+    try:
+        names = {file.name for file in folder.iterdir()}
+        told = json.loads((folder / record).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return names <= {*files, record} and isinstance(told, dict) and "axolemma" in told
 
 
 def write_tiff(
