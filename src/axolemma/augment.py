@@ -71,11 +71,11 @@ def draw(
     shear: float = 0.1,
     elastic: float = 3.0,
     spacing: float = 64.0,
-    contrast: float = 0.1,
-    brightness: float = 0.1,
-    gamma: float = 0.2,
-    blur: float = 1.0,
-    noise: float = 0.2,
+    contrast: float = 0.25,
+    brightness: float = 0.25,
+    gamma: float = 0.35,
+    blur: float = 2.0,
+    noise: float = 2.0,
     shift: float = 6.0,
     missing: float = 0.05,
 ) -> Parameters:
@@ -102,14 +102,14 @@ def draw(
     spacing
         Distance of the control points in pixels.
     contrast, brightness
-        Standard deviation of the logarithm of the gain, and of the offset. Small: every section
-        is normalised before it is predicted, so only what a crop differs from its section is new.
+        Standard deviation of the logarithm of the gain, and of the offset.
     gamma
         Standard deviation of the logarithm of the exponent.
     blur
         Largest standard deviation of the Gaussian; half of the crops stay sharp.
     noise
-        Largest standard deviation of the noise; half of the crops get none.
+        Largest standard deviation of the noise; half of the crops get none. Far more than sections
+        carry: a network that sees through it also sees a membrane that fades.
     shift
         Standard deviation in pixels by which a neighbouring section slips.
     missing
