@@ -1,6 +1,7 @@
 """The main job on the challenge's real sections: train on 0–24, score 25–29, seed by seed.
 
     python bench/main_job.py --seeds 0 1 2 --budget 10m
+    python bench/main_job.py --seeds 0 1 2 --steps 1500    # does not depend on the machine's speed
 
 Calls the command line as a user would, one process after the other, and writes
 ``docs/results/main_job.json``, from which the table in README.md is taken. The five test sections
@@ -30,12 +31,12 @@ def axolemma_json(*arguments: object) -> dict:
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def one_seed(folder: Path, seed: int, budget: str) -> dict:
+def one_seed(folder: Path, seed: int, length: tuple[str, object]) -> dict:
     run = folder / f"run-{seed}"
     started = time.monotonic()
     trained = axolemma_json(
         *("train", "--data", "isbi2012", "--slices", "0-24", "--model", "resunet"),
-        *("--budget", budget, "--seed", seed, "-o", run),
+        *(*length, "--seed", seed, "-o", run),
     )["training"]
     result = {
         "seed": seed,
@@ -69,20 +70,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--budget", default="10m")
+    parser.add_argument("--steps", type=int)
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
+    length = ("--budget", options.budget) if options.steps is None else ("--steps", options.steps)
     found: dict = {
         "command": " ".join(["python", "bench/main_job.py", *sys.argv[1:]]),
         "axolemma": axolemma.__version__,
         "torch": torch.__version__,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, "
         f"{torch.backends.cpu.get_cpu_capability()}",
-        "budget": options.budget,
+        length[0].lstrip("-"): length[1],
         "seeds": [],
     }
     with tempfile.TemporaryDirectory() as folder:
         for seed in options.seeds:
-            found["seeds"].append(one_seed(Path(folder), seed, options.budget))
+            found["seeds"].append(one_seed(Path(folder), seed, length))
             options.results.parent.mkdir(parents=True, exist_ok=True)
             options.results.write_text(json.dumps(found, indent=1) + "\n")
     print(f"{'average':>9} {'V_rand':>8} {'V_info':>8}   per seed")
