@@ -102,6 +102,33 @@ def test_augment_writes_pairs_that_train_reads(call, files, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_a_page_of_a_run_and_of_an_evaluation(call, files, tmp_path):
+    volume, labels = files / "data" / "train-volume.tif", files / "data" / "train-labels.tif"
+    code, out, err = call("report", files / "run", "-o", "run.html")
+    assert code == 0, err
+    assert "run.html" in out
+    assert "<svg" in (tmp_path / "run.html").read_text()
+    code, _, err = call("evaluate", labels, labels, "--report", "page.html", "--image", volume)
+    assert code == 0, err
+    assert "data:image" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (("report", "nowhere"), "nowhere"),
+        (("report", "data/train-labels.tif"), "truth"),
+        (("compare", "--data", "phantom", "--models", "resnet"), "did you mean 'resunet'?"),
+        (("compare", "--data", "phantom", "--models", "unet", "--losses", "bec"), "'bce'?"),
+        (("compare", "--data", "phantom", "--models", "unet", "--seeds", "x"), "seeds"),
+        (("augment", "--data", "data", "--count", "0", "-o", "a"), "count"),
+    ],
+)
+def test_pages_and_comparisons_that_cannot_be(call, files, tmp_path, arguments, match):
+    (tmp_path / "data").symlink_to(files / "data")
+    refused(call, tmp_path, match, *arguments)
+
+
 def test_a_yaml_file_gives_way_to_flags(call, files, tmp_path):
     text = f"data: {files / 'data'}\nsteps: 1\nwidth: 4\ncrop: 64\nseed: 5\nvalidate: 3-3\n"
     (tmp_path / "settings.yaml").write_text(text)
@@ -287,7 +314,7 @@ def test_trainings_that_cannot_be(call, files, tmp_path, arguments, match):
         (("data/train-labels.tif", "data/train-labels.tif", "--truth-is", "x"), "--truth-is is"),
         (("data/train-volume.tif", "data/train-labels.tif", "--proposal-is", "y"), "not 'y'"),
         (("data/train-labels.tif", "data/train-labels.tif", "--roi", "5"), "region '5'"),
-        (("data/train-labels.tif", "data/train-labels.tif", "--image", "x.tif"), "say --errors"),
+        (("data/train-labels.tif", "data/train-labels.tif", "--image", "x.tif"), "say --errors or"),
         (("data/train-labels.tif", "data/train-labels.tif", "--ignore", "x.tif"), "x.tif: does"),
         (("data/train-labels.tif", "data/train-labels.tif", "--csv", "no/a.csv"), "no/a.csv"),
     ],

@@ -14,15 +14,25 @@ ROOT = Path(axolemma.__file__).parent
 #: A room may import rooms of lower storeys only.
 STOREYS = (
     ("_version", "errors", "geometry", "labels"),
-    ("images", "tiles", "augment", "augment_keras", "objects", "metrics", "settings", "pictures"),
+    (
+        "images",
+        "tiles",
+        "augment",
+        "augment_keras",
+        "objects",
+        "metrics",
+        "settings",
+        "pictures",
+        "charts",
+    ),
     ("models", "losses"),
     ("datasets", "modelfile", "predict", "evaluation", "runs"),
     ("training", "segmentation", "augmentation"),
-    ("demo", "terminal"),
+    ("demo", "terminal", "compare", "report"),
     ("cli", "__main__"),
 )
 #: Neighbours that may be called all the same.
-SIDEWAYS = {("geometry", "errors"), ("__main__", "cli")}
+SIDEWAYS = {("geometry", "errors"), ("terminal", "compare"), ("__main__", "cli")}
 STOREY = {room: number for number, rooms in enumerate(STOREYS) for room in rooms}
 
 #: The rooms of which an array's journey needs no torch: they start fast and serve anybody.

@@ -22,6 +22,7 @@ from axolemma.errors import AxolemmaError, SettingsError
 
 if TYPE_CHECKING:
     from axolemma.augment_keras import Fill
+    from axolemma.compare import CellProgress
     from axolemma.evaluation import Evaluation
     from axolemma.images import Stack
     from axolemma.images import TruthIs as TruthKind
@@ -312,6 +313,7 @@ def evaluate(
     image: Annotated[
         Path | None, typer.Option(help="Sections to lay these pictures over; the truth by default.")
     ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a page, complete in itself.")] = None,
     as_json: Json = False,
 ) -> None:
     """Score membranes or cells: every score of the field, per section and for the stack.
@@ -328,8 +330,8 @@ def evaluate(
     ):
         if value not in known:
             raise SettingsError(f"--{name} is one of {', '.join(known)}, not '{value}'")
-    if image is not None and errors is None:
-        raise SettingsError("--image is what the pictures of the errors show; say --errors too")
+    if image is not None and errors is None and report is None:
+        raise SettingsError("--image is what the errors are shown over; say --errors or --report")
     drawn = _truth(truth, cast("images.TruthIs", truth_is or "auto"))
     mask = None if ignore is None else images.read(ignore)
     background = None if image is None else images.read_image(image)
@@ -351,8 +353,14 @@ def evaluate(
         _plain(f"note: {note}")
     if csv is not None:
         evaluation.write_csv(csv, found)
+    shown = None if background is None else evaluation.matching(found, background, roi)
+    if report is not None:
+        from axolemma import report as pages
+
+        folder = proposal if (proposal / "run.json").is_file() else None
+        pages.write_page(report, pages.evaluation_page(found, images=shown, run=folder))
+        _plain(f"look at {report}")
     if errors is not None:
-        shown = None if background is None else evaluation.matching(found, background, roi)
         evaluation.write_mistakes(errors, found, shown)
         _plain(f"look at {errors}")
     _show_scores(found, as_json, *others)
@@ -366,6 +374,115 @@ def _truth(name: str, truth_is: "TruthKind") -> "Stack":
         return images.read_truth(name, truth_is=truth_is)
     pairs = datasets.load(name)
     return images.Stack(pairs.truth, (0, 1), pairs.voxel_size, name, pairs.notes)
+
+
+@app.command()
+def compare(
+    models: Annotated[
+        str | None, typer.Option(help="Networks: resunet,unet,unetplusplus,cenet.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="isbi2012, phantom, or a folder of images and truths.")
+    ] = None,
+    losses: Annotated[str | None, typer.Option(help="Losses, see docs/training.md.")] = None,
+    presets: Annotated[str | None, typer.Option(help="Augmentations: axolemma,keras.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="How many, or which: 0,3,5.")] = None,
+    folds: Annotated[
+        str | None, typer.Option(help="seed: test on the last sixth; 6: on every sixth once.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="Time of each training: 90s, 10m.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps instead of time.")] = None,
+    average: Annotated[str | None, typer.Option(help="none, flips or dihedral.")] = None,
+    jobs: Annotated[int, typer.Option(help="Trainings at once.")] = 1,
+    devices: Annotated[str, typer.Option(help="They take these in turn: cuda:0,cuda:1.")] = "auto",
+    truth_is: TruthIs = None,
+    config: Config = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder.")] = Path("comparison"),
+    csv: Annotated[Path | None, typer.Option(help="Write the ranking.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train and score networks under one protocol, and rank them; repeated, it goes on.
+
+    Sizes of networks (`sizes: {unet: {width: 16}}`) and other settings of the trainings
+    (`training: {crop: 128}`) are given in a YAML file.
+
+    Example: `axolemma compare --data isbi2012 --models resunet,unet --seeds 3 --budget 4m`
+    """
+    values = _given(locals(), config, also=("jobs", "devices", "csv"))
+
+    from axolemma import datasets, terminal
+    from axolemma import losses as loss_room
+    from axolemma import models as model_room
+    from axolemma.compare import CompareSettings, run_comparison
+    from axolemma.settings import check
+
+    settings = check(CompareSettings, values)
+    for name in settings.models:
+        model_room.check_name(name)
+    for name in settings.losses:
+        loss_room.check_name(name)
+    pairs = datasets.load(settings.data, truth_is=settings.truth_is)
+    for note in pairs.notes:
+        _plain(f"note: {note}")
+    with _cell_lines() as report:
+        found = run_comparison(
+            pairs, settings, output, jobs=jobs, devices=devices.split(","), report=report
+        )
+    if csv is not None:
+        found.write_csv(csv)
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        for part in terminal.ranking(found):
+            out.print(part, highlight=False, soft_wrap=True)
+    found.check()
+
+
+@app.command()
+def report(
+    sources: Annotated[
+        list[Path], typer.Argument(help="Folders of runs, segmentations or comparisons.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="HTML file to make.")] = Path(
+        "report.html"
+    ),
+    truth: Annotated[
+        str | None, typer.Option(help="What segmentations are scored against.")
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="The sections to show them over.")] = None,
+    slices: Slices = None,
+    truth_is: TruthIs = None,
+    pdf: Annotated[
+        Path | None, typer.Option(help="The same as PDF, printed by a browser that is installed.")
+    ] = None,
+) -> None:
+    """Make one page, complete in itself, of runs, segmentations with a truth, or comparisons.
+
+    Example: `axolemma report segmented --truth isbi2012 -o report.html`
+    """
+    from typing import cast
+
+    from axolemma import images
+    from axolemma import report as pages
+
+    given: list[Any] = list(sources)
+    for place, source in enumerate(sources):
+        if (source / "comparison.json").is_file():
+            from axolemma import compare
+
+            found = compare.load(source)
+            pictures = {"svg": [found.picture()]} if len(found.rows) > 1 else {}
+            given[place] = found.as_dict() | pictures
+    page = pages.report_page(
+        given,
+        truth=None if truth is None else _truth(truth, cast("TruthKind", truth_is or "auto")),
+        image=None if image is None else images.read_image(image),
+        slices=slices,
+    )
+    pages.write_page(output, page)
+    if pdf is not None:
+        pages.write_pdf(pdf, page)
+    _result(f"{output}" if pdf is None else f"{output}, {pdf}")
 
 
 @app.command()
@@ -478,11 +595,13 @@ def info(
     out.print(table, highlight=False)
 
 
-def _given(values: dict[str, Any], config: Path | None) -> dict[str, Any]:
-    """Merge the flags that were given over a YAML file's settings."""
+def _given(
+    values: dict[str, Any], config: Path | None, *, also: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Merge the flags that were given over a YAML file's settings; `also` names no settings."""
     from axolemma.settings import read_yaml
 
-    wiring = ("config", "output", "as_json", "source", "overwrite")
+    wiring = ("config", "output", "as_json", "source", "overwrite", *also)
     flags = {k: v for k, v in values.items() if k not in wiring and v is not None}
     from_file = {} if config is None else read_yaml(config)
     for one, other in (("budget", "steps"), ("steps", "budget")):
@@ -548,6 +667,26 @@ def _training_bar() -> "Iterator[Callable[[Progress], None]]":
             bar.update(task, completed=progress.done, description=_sentence(progress))
 
         yield step
+
+
+@contextmanager
+def _cell_lines() -> "Iterator[Callable[[CellProgress], None]]":
+    """Show how a comparison's trainings go on: one line that changes, or a line now and then."""
+    last: dict[str, float] = {}
+
+    def line(progress: "CellProgress") -> None:
+        key, now = progress.cell.key, time.monotonic()
+        ended = progress.done >= 1
+        if not ended and now - last.get(key, 0) < (1 if err.is_terminal else 20):
+            return
+        last[key] = now
+        text = f"{progress.finished}/{progress.count}  {key}: {progress.what}"
+        if err.is_terminal and not ended:
+            err.print(text[: err.width - 1], end="\r", markup=False, highlight=False)
+        else:
+            _plain(text)
+
+    yield line
 
 
 def _sentence(progress: "Progress") -> str:

@@ -1,6 +1,7 @@
 """Scores as tables on a terminal."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -9,7 +10,10 @@ from rich.text import Text
 from axolemma.evaluation import Evaluation, compare
 from axolemma.metrics import SCORES, STACK_SCORES, Interval
 
-__all__ = ["comparison", "scores"]
+if TYPE_CHECKING:
+    from axolemma.compare import Comparison
+
+__all__ = ["comparison", "ranking", "scores"]
 
 #: Errors that are listed on the terminal; the file holds all.
 SHOWN = 8
@@ -54,6 +58,98 @@ def comparison(one: Evaluation, other: Evaluation) -> Iterator[RenderableType]:
     yield table
     if note := differences["v_rand"].note:
         yield Text(f"about the intervals: {note}")
+
+
+def ranking(found: "Comparison") -> Iterator[RenderableType]:
+    """Yield a comparison's ranking, its pairs, what they mean, and what is missing."""
+    if found.rows:
+        yield _ranked(found)
+        yield _errors(found)
+        yield _costs(found)
+    if found.pairs:
+        yield _pairs(found)
+    yield from map(Text, found.verdict)
+    for note in found.notes:
+        yield Text(f"note: {note}")
+    for key, reason in found.failed.items():
+        yield Text(f"failed: {key}: {reason}")
+
+
+def _ranked(found: "Comparison") -> Table:
+    where = f"mean over {len(found.sections)} test sections, threshold chosen by validation"
+    table = _plain_table(
+        where, "method", "V_rand", "95 % interval", "± sections", "± seeds", "rank", "V_info"
+    )
+    for place, row in enumerate(found.rows, start=1):
+        table.add_row(
+            f"{place}. {row.name}",
+            _number(row.scores["v_rand"]),
+            _ends(row.interval),
+            _or_dash(row.over_sections),
+            _or_dash(row.over_seeds),
+            f"{row.rank:.2f}",
+            _number(row.scores["v_info"]),
+        )
+    return table
+
+
+def _errors(found: "Comparison") -> Table:
+    table = _plain_table(
+        "errors there, and the best that any threshold gives on these very sections",
+        *("method", "Rand error", "pixel error", "warping error", "best V_rand", "best V_info"),
+    )
+    for row in found.rows:
+        errors = [row.scores[name] for name in ("rand_error", "pixel_error")]
+        warping = f"{row.scores['warping_error']:.6f}"
+        table.add_row(row.name, *map(_number, errors), warping, *map(_number, row.best.values()))
+    return table
+
+
+def _costs(found: "Comparison") -> Table:
+    table = _plain_table(
+        "what it costs: a training, the prediction of a section, memory at its peak",
+        *("method", "parameters", "GFLOP/Mpx", "training s", "steps", "s/section", "MiB"),
+    )
+    for row in found.rows:
+        table.add_row(
+            row.name,
+            f"{row.parameters:,}",
+            f"{row.gflop_per_megapixel:,.0f}",
+            f"{row.training_seconds:,.0f}",
+            f"{row.steps:,.0f}",
+            f"{row.prediction_seconds:.2f}",
+            "–" if row.memory_mib is None else f"{row.memory_mib:,.0f}",
+        )
+    return table
+
+
+def _pairs(found: "Comparison") -> Table:
+    table = _plain_table(
+        "V_rand of one against the other, Wilcoxon's test, Holm's correction",
+        *("one", "other", "difference", "95 % interval", "p", "p, corrected"),
+    )
+    for pair in found.pairs:
+        sure = pair.difference
+        table.add_row(
+            found.rows[pair.one].name,
+            found.rows[pair.other].name,
+            f"{sure.mean:+.4f}",
+            f"{sure.low:+.4f} … {sure.high:+.4f}",
+            *(f"{p:.4f}" if p >= 1e-4 else "< 0.0001" for p in (pair.p, pair.p_holm)),
+        )
+    return table
+
+
+def _plain_table(title: str, *columns: str) -> Table:
+    table = Table(title=title, box=None)
+    for column in columns:
+        names = column in ("method", "one", "other")
+        table.add_column(column, justify="left" if names else "right")
+    return table
+
+
+def _or_dash(value: float | None) -> str:
+    return "–" if value is None else _number(value)
 
 
 def _sections(found: Evaluation) -> Table:
