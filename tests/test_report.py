@@ -296,7 +296,7 @@ def test_a_folder_that_is_no_run(tmp_path, held):
 
 def test_the_learning_rate_is_that_of_the_training():
     for done in np.linspace(0, 1, 101).tolist():
-        assert learning_rate(done, 0.5) == pytest.approx(0.5 * training._schedule(done), abs=1e-15)
+        assert learning_rate(done, 0.5) == pytest.approx(0.5 * training.schedule(done), abs=1e-15)
 
 
 def test_every_score_is_explained():

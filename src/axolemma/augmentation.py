@@ -12,7 +12,6 @@ that a block of pairs held out to validate holds sections that the others do not
 seed gives the same bytes on any number of processes.
 """
 
-import hashlib
 import inspect
 import json
 import math
@@ -34,7 +33,7 @@ from numpy.typing import NDArray
 from axolemma import augment, augment_keras
 from axolemma._version import __version__
 from axolemma.augment_keras import README_SETTINGS, REPORT_SETTINGS, Fill
-from axolemma.datasets import Pairs
+from axolemma.datasets import Pairs, data_hash
 from axolemma.errors import AxolemmaError, InputError, nearest
 from axolemma.images import Stack, appearing, check_image, read
 from axolemma.pictures import membrane_over, side_by_side
@@ -211,7 +210,7 @@ def augment_pairs(
         manifest = Manifest(
             axolemma=__version__,
             source=pairs.name,
-            sha256=_sha256(pairs),
+            sha256=data_hash(pairs.images, pairs.truth),
             terms=pairs.terms,
             voxel_size=pairs.voxel_size,
             preset=preset,
@@ -287,12 +286,6 @@ def _eight_bits(pairs: Pairs) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     scaled = np.stack([np.clip((section - low) / (high - low), 0, 1) for section in images])
     note = f"{images.dtype} grey values were stretched from {low:g} … {high:g} to 8 bits"
     return np.rint(scaled * 255).astype(np.uint8), (note,)
-
-
-def _sha256(pairs: Pairs) -> str:
-    digest = hashlib.sha256(np.ascontiguousarray(pairs.images).tobytes())
-    digest.update(np.ascontiguousarray(pairs.truth).tobytes())
-    return digest.hexdigest()
 
 
 def _pair(

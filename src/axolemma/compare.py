@@ -1044,7 +1044,7 @@ def _run(task: _Task, tell: Callable[[str, float], None]) -> dict[str, Any]:
         "resumed": resumed,
         "memory_mib": memory,
         "device_memory_mib": torch.cuda.max_memory_allocated(device) / 2**20 if on_gpu else None,
-        "parameters": sum(values.numel() for values in model.network.parameters()),
+        "parameters": models.parameters(model.network),
         "gflop_per_megapixel": models.gflop_per_megapixel(cell.model, **model.info.arguments),
         "arguments": model.info.arguments,
         "machine": torch.cuda.get_device_name(device) if on_gpu else platform.machine(),

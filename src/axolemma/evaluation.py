@@ -162,6 +162,20 @@ class Evaluation:
         ]
         return found
 
+    def best(self) -> str:
+        """Tell the challenge's own numbers: the best over all thresholds, having seen the truth."""
+        scores, suite = self.scores, self.suite
+        parts = [
+            f"{title} {scores.best(name).score:.4f} at {scores.best_threshold(name):.1f}"
+            for name, title in (("v_rand", "V_rand"), ("v_info", "V_info"))
+        ]
+        for name, title in (("rand_error", "Rand error"), ("pixel_error", "pixel error")):
+            curve = scores.pooled[name]
+            at = scores.thresholds[int(curve.argmin())]
+            parts.append(f"{title} {curve.min():.4f} at {at:.1f}")
+        parts.append(f"warping error {suite.warping_best:.6f} at {suite.warping_threshold:.1f}")
+        return ", ".join(parts)
+
     def _score_as_dict(self, name: str) -> dict[str, object]:
         sure = self.suite.interval(name)
         return {

@@ -8,16 +8,13 @@
     model.safetensors    the result
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -27,7 +24,7 @@ from axolemma.errors import InputError, SettingsError
 from axolemma.images import replacing
 from axolemma.settings import TrainSettings
 
-__all__ = ["Metrics", "State", "Weights", "data_hash", "load_state", "open_run", "save_state"]
+__all__ = ["Metrics", "State", "Weights", "load_state", "open_run", "save_state"]
 
 #: What may change when a run goes on: where the data lies (not what it is), how often to save.
 _MAY_CHANGE = ("data", "save_every", "device")
@@ -74,13 +71,6 @@ class Metrics:
         """Append one line."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
-
-
-def data_hash(images: NDArray[np.float32], truth: NDArray[np.uint8]) -> str:
-    """Return a sha256 of annotated sections: a run goes on with the data it began with."""
-    digest = hashlib.sha256(np.ascontiguousarray(images).tobytes())
-    digest.update(np.ascontiguousarray(truth).tobytes())
-    return digest.hexdigest()
 
 
 def open_run(run: Path, settings: TrainSettings, data_hash: str) -> Path:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from axolemma.evaluation import Evaluation, compare
-from axolemma.metrics import SCORES, STACK_SCORES, Interval
+from axolemma.metrics import STACK_SCORES, Interval, grouped
 
 if TYPE_CHECKING:
     from axolemma.compare import Comparison
@@ -18,8 +18,6 @@ __all__ = ["comparison", "ranking", "scores"]
 #: Errors that are listed on the terminal; the file holds all.
 SHOWN = 8
 
-_ARROWS = {"high": "↑", "low": "↓"}
-
 
 def scores(found: Evaluation) -> Iterator[RenderableType]:
     """Yield what there is to say of one evaluation: sections, thresholds, all scores, errors."""
@@ -27,7 +25,7 @@ def scores(found: Evaluation) -> Iterator[RenderableType]:
     yield _sections(found)
     yield Text("* without border thinning")
     if found.suite.threshold is not None:
-        yield Text(_best(found))
+        yield Text(f"best over all thresholds, as the challenge reports it: {found.best()}")
     yield _all_scores(found)
     if note := found.suite.interval("v_rand").note:
         yield Text(f"about the intervals: {note}")
@@ -41,15 +39,17 @@ def comparison(one: Evaluation, other: Evaluation) -> Iterator[RenderableType]:
     """Yield the scores of two evaluations side by side, with the difference's interval."""
     paired, differences = compare(one, other)
     how = "paired by section" if paired else "not paired: they hold different sections"
-    table = Table(title=f"this against the other, bootstrap {how}", box=None)
-    for column in ("", "this", "other", "difference", "95 % interval"):
-        table.add_column(column, justify="left" if not column else "right")
-    for name, group in _grouped():
+    table = _plain_table(
+        f"this against the other, bootstrap {how}",
+        *("", "this", "other", "difference", "95 % interval"),
+        left=("",),
+    )
+    for name, group, score in grouped():
         if group:
             table.add_row(group, style="bold")
         sure = differences[name]
         table.add_row(
-            f"  {one.suite.title(name)} {_ARROWS[SCORES[name].better]}",
+            f"  {one.suite.title(name)} {score.arrow}",
             _number(one.suite.mean(name)),
             _number(other.suite.mean(name)),
             f"{sure.mean:+.4f}",
@@ -140,11 +140,12 @@ def _pairs(found: "Comparison") -> Table:
     return table
 
 
-def _plain_table(title: str, *columns: str) -> Table:
+def _plain_table(
+    title: str, *columns: str, left: tuple[str, ...] = ("", "error", "method", "one", "other")
+) -> Table:
     table = Table(title=title, box=None)
     for column in columns:
-        names = column in ("method", "one", "other")
-        table.add_column(column, justify="left" if names else "right")
+        table.add_column(column, justify="left" if column in left else "right")
     return table
 
 
@@ -177,48 +178,33 @@ def _sections(found: Evaluation) -> Table:
     return table
 
 
-def _best(found: Evaluation) -> str:
-    scores, suite = found.scores, found.suite
-    parts = [
-        f"{title} {scores.best(name).score:.4f} at {scores.best_threshold(name):.1f}"
-        for name, title in (("v_rand", "V_rand"), ("v_info", "V_info"))
-    ]
-    for name, title in (("rand_error", "Rand error"), ("pixel_error", "pixel error")):
-        curve = scores.pooled[name]
-        parts.append(f"{title} {curve.min():.4f} at {scores.thresholds[int(curve.argmin())]:.1f}")
-    parts.append(f"warping error {suite.warping_best:.6f} at {suite.warping_threshold:.1f}")
-    return "best over all thresholds, as the challenge reports it: " + ", ".join(parts)
-
-
 def _all_scores(found: Evaluation) -> Table:
-    table = Table(title="every score there, mean over the sections", box=None)
-    for column in ("", "mean", "95 % interval", "range"):
-        table.add_column(column, justify="left" if not column else "right")
-    for name, group in _grouped():
+    table = _plain_table(
+        "every score there, mean over the sections", "", "mean", "95 % interval", "range"
+    )
+    for name, group, score in grouped():
         if group:
             table.add_row(group, style="bold")
-        sure, score = found.suite.interval(name), SCORES[name]
-        title = f"  {found.suite.title(name)} {_ARROWS[score.better]}"
+        sure = found.suite.interval(name)
+        title = f"  {found.suite.title(name)} {score.arrow}"
         table.add_row(title, _number(sure.mean), _ends(sure), score.span)
     return table
 
 
 def _in_3d(found: Evaluation) -> Table:
-    table = Table(title="in 3D", box=None)
-    for column in ("", "score", "range"):
-        table.add_column(column, justify="left" if not column else "right")
+    table = _plain_table("in 3D", "", "score", "range")
     for name, value in found.suite.stack.items():
         score = STACK_SCORES[name]
-        table.add_row(f"  {score.title} {_ARROWS[score.better]}", _number(value), score.span)
+        table.add_row(f"  {score.title} {score.arrow}", _number(value), score.span)
     return table
 
 
 def _mistakes(found: Evaluation) -> Table:
     count = len(found.mistakes)
     more = f", the first {SHOWN} of {count}" if count > SHOWN else ""
-    table = Table(title=f"what costs most V_rand{more}", box=None)
-    for column in ("cost", "section", "error", "at y, x", "pixels"):
-        table.add_column(column, justify="left" if column == "error" else "right")
+    table = _plain_table(
+        f"what costs most V_rand{more}", "cost", "section", "error", "at y, x", "pixels"
+    )
     for located in found.mistakes[:SHOWN]:
         wrong = located.mistake
         what = "gap joins cells" if wrong.kind == "merge" else "false membrane cuts a cell"
@@ -226,14 +212,6 @@ def _mistakes(found: Evaluation) -> Table:
         row = (f"{located.gain:.5f}", str(located.section), what, f"{y}, {x}")
         table.add_row(*row, str(len(wrong.pixels)))
     return table
-
-
-def _grouped() -> Iterator[tuple[str, str]]:
-    """Yield every score's name, and its group's title before the first of the group."""
-    last = ""
-    for name, score in SCORES.items():
-        yield name, score.group if score.group != last else ""
-        last = score.group
 
 
 def _number(value: float) -> str:

@@ -15,7 +15,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from axolemma import augment, augment_keras, datasets, losses, models
-from axolemma.datasets import Pairs
+from axolemma.datasets import Pairs, data_hash
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import parse_slices
 from axolemma.metrics import TOLERANCE, Scores, evaluate
@@ -30,10 +30,10 @@ from axolemma.predict import (
     place,
     predict_section,
 )
-from axolemma.runs import Metrics, State, Weights, data_hash, load_state, open_run, save_state
+from axolemma.runs import Metrics, State, Weights, load_state, open_run, save_state
 from axolemma.settings import TrainSettings, check
 
-__all__ = ["Progress", "fit", "split", "train"]
+__all__ = ["Progress", "fit", "schedule", "split", "train"]
 
 #: Shares of the budget at which the averaged weights are validated; the last one chooses too.
 VALIDATIONS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9)
@@ -270,7 +270,7 @@ def fit(
     target = _thickened(truth, settings.thicken)
     while (done := clock.done(state)) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * _schedule(done)
+            group["lr"] = settings.learning_rate * schedule(done)
         # Chance depends on seed and step alone, so a resumed run draws what it would have drawn.
         torch.manual_seed((settings.seed << 32) + state.step)
         rng = np.random.default_rng((settings.seed, state.step))
@@ -364,7 +364,7 @@ class _Clock:
         return pace * (self._steps - state.step) + 17 / 4 * state.validation_seconds
 
 
-def _schedule(done: float) -> float:
+def schedule(done: float) -> float:
     """Linear warm-up, then a cosine to zero; `done` in [0, 1], result in (0, 1]."""
     if done < WARM_UP:
         return max(0.01, done / WARM_UP)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from axolemma.datasets import folder, isbi2012
-from axolemma.datasets.pairs import Pairs, folds
+from axolemma.datasets.pairs import Pairs, data_hash, folds
 from axolemma.datasets.phantom import VOXEL_SIZE, PhantomBlock, phantom
 from axolemma.errors import InputError, nearest
 from axolemma.images import Stack, TruthIs, read
@@ -12,6 +12,7 @@ __all__ = [
     "NAMES",
     "Pairs",
     "PhantomBlock",
+    "data_hash",
     "folds",
     "load",
     "load_images",

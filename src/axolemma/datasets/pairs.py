@@ -1,5 +1,6 @@
 """Annotated sections: the one value every dataset hands over, and its splits."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from axolemma.errors import InputError
 
-__all__ = ["Pairs", "folds"]
+__all__ = ["Pairs", "data_hash", "folds"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,3 +93,10 @@ def folds(count: int, k: int) -> list[range]:
         raise InputError(f"{count} sections cannot be cut into {k} folds; give 2 to {count}")
     starts = [i * (count // k) + min(i, count % k) for i in range(k + 1)]
     return [range(a, b) for a, b in pairwise(starts)]
+
+
+def data_hash(images: NDArray[Any], truth: NDArray[np.uint8]) -> str:
+    """Return a sha256 of annotated sections, to know them again."""
+    digest = hashlib.sha256(np.ascontiguousarray(images).tobytes())
+    digest.update(np.ascontiguousarray(truth).tobytes())
+    return digest.hexdigest()

@@ -54,7 +54,7 @@ from axolemma.metrics.pixels import (
 )
 from axolemma.metrics.run_length import RunLength, expected_run_length
 from axolemma.metrics.section import Section
-from axolemma.metrics.suite import SCORES, STACK_SCORES, Score, Suite, score_suite
+from axolemma.metrics.suite import SCORES, STACK_SCORES, Score, Suite, grouped, score_suite
 from axolemma.metrics.thinning import label_cells, thin
 from axolemma.metrics.topology import (
     BettiErrors,
@@ -117,6 +117,7 @@ __all__ = [
     "evaluate",
     "expected_run_length",
     "find_mistakes",
+    "grouped",
     "interior_map",
     "interval",
     "label_cells",

@@ -65,6 +65,11 @@ def sums(ids: NDArray[np.integer], counts: NDArray[np.int64]) -> NDArray[np.int6
     return np.bincount(position, counts).astype(np.int64)
 
 
+def squares(counts: NDArray[np.int64]) -> float:
+    """Add up squares in float64: those of a teravoxel's cells no longer fit 64-bit integers."""
+    return float(np.square(counts, dtype=np.float64).sum())
+
+
 def contingency(
     proposal: NDArray[np.integer],
     truth: NDArray[np.integer],

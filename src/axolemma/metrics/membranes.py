@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from axolemma.metrics.contingency import Contingency
+from axolemma.metrics.contingency import Contingency, squares
 
 __all__ = ["PairCounts", "SplitMerge", "pair_counts", "v_info", "v_rand"]
 
@@ -72,9 +72,9 @@ def pair_counts(table: Contingency) -> PairCounts:
     """Count the pairs of pixels; the proposal's zeros are segments of one pixel each."""
     alone = table.singletons
     return PairCounts(
-        together=_squares(table.overlaps) + alone,
-        truth=_squares(table.truth_sizes),
-        proposal=_squares(table.proposal_sizes) + alone,
+        together=squares(table.overlaps) + alone,
+        truth=squares(table.truth_sizes),
+        proposal=squares(table.proposal_sizes) + alone,
     )
 
 
@@ -140,11 +140,6 @@ def v_info(table: Contingency) -> SplitMerge:
         return SplitMerge(0.0, 1.0, 0.0)
     shared = joint - truth - proposal
     return SplitMerge(2 * shared / -(truth + proposal), shared / -proposal, shared / -truth)
-
-
-def _squares(counts: NDArray[np.int64]) -> float:
-    # In float64: the squares of a teravoxel's cells no longer fit 64-bit integers.
-    return float(np.square(counts, dtype=np.float64).sum())
 
 
 def _plogp(counts: NDArray[np.number], n: int) -> float:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from axolemma.metrics.contingency import Contingency, sums
+from axolemma.metrics.contingency import Contingency, squares, sums
 
 __all__ = [
     "AdaptedRand",
@@ -124,8 +124,8 @@ def cremi_rand(table: Contingency) -> AdaptedRand:
         The error is 0 where the truth has no cell.
     """
     weight = table.singletons / max(1, int(table.counts.sum()))
-    together = _squares(table.overlaps) + weight
-    truth, proposal = _squares(table.truth_sizes), _squares(table.proposal_sizes) + weight
+    together = squares(table.overlaps) + weight
+    truth, proposal = squares(table.truth_sizes), squares(table.proposal_sizes) + weight
     return _adapted_rand(together, truth, proposal)
 
 
@@ -149,9 +149,7 @@ def skimage_rand(table: Contingency) -> AdaptedRand:
     counts = table.counts[inside]
     proposal = sums(table.proposal_ids[inside], counts)
     n = table.pixels
-    return _adapted_rand(
-        _squares(counts) - n, _squares(table.truth_sizes) - n, _squares(proposal) - n
-    )
+    return _adapted_rand(squares(counts) - n, squares(table.truth_sizes) - n, squares(proposal) - n)
 
 
 def cremi_score(table: Contingency) -> float:
@@ -181,7 +179,3 @@ def _entropies(table: Contingency, counted: NDArray[np.bool_]) -> VariationOfInf
     return VariationOfInformation(
         split=conditional(table.truth_ids[counted]), merge=conditional(table.proposal_ids[counted])
     )
-
-
-def _squares(counts: NDArray[np.int64]) -> float:
-    return float(np.square(counts, dtype=np.float64).sum())

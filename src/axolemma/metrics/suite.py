@@ -1,6 +1,6 @@
 """Every score at one threshold, section by section, and what each of them means."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -28,7 +28,15 @@ from axolemma.metrics.section import Section
 from axolemma.metrics.topology import betti_errors, betti_matching, centre_lines, cl_dice
 from axolemma.metrics.warping import Warping, warping
 
-__all__ = ["SCORES", "STACK_SCORES", "WARPING_THRESHOLDS", "Score", "Suite", "score_suite"]
+__all__ = [
+    "SCORES",
+    "STACK_SCORES",
+    "WARPING_THRESHOLDS",
+    "Score",
+    "Suite",
+    "grouped",
+    "score_suite",
+]
 
 #: The warping error's thresholds: the challenge's without the last.
 WARPING_THRESHOLDS = THRESHOLDS[:-1]
@@ -54,6 +62,11 @@ class Score:
     better: Literal["high", "low"]
     span: str
     group: str
+
+    @property
+    def arrow(self) -> str:
+        """Show which way it is good."""
+        return "↑" if self.better == "high" else "↓"
 
 
 def _group(name: str, better: Literal["high", "low"], span: str, **titles: str) -> dict[str, Score]:
@@ -174,6 +187,14 @@ STACK_SCORES: dict[str, Score] = (
     | _group("In 3D", "high", "0 … nm", expected_run_length="expected run length")
     | _group("In 3D", "high", "0 … 1", run_length_share="  of what the truth allows")
 )
+
+
+def grouped() -> Iterator[tuple[str, str, Score]]:
+    """Yield every section score's name, its group's title before the first of it, and itself."""
+    last = ""
+    for name, score in SCORES.items():
+        yield name, score.group if score.group != last else "", score
+        last = score.group
 
 
 @dataclass(frozen=True)

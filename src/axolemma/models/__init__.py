@@ -115,8 +115,8 @@ def heads(network: nn.Module, x: Tensor) -> list[Tensor]:
 
 
 def parameters(network: nn.Module) -> int:
-    """Count the trainable numbers of a network."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+    """Count the learned numbers of a network, also of one that takes no gradient any more."""
+    return sum(p.numel() for p in network.parameters())
 
 
 def gflop_per_megapixel(name: str, **arguments: Any) -> float:

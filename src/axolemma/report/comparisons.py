@@ -14,7 +14,6 @@ from axolemma.report.parts import count, facts, figure, listed, number, paragrap
 
 __all__ = ["comparison_document"]
 
-_ARROWS = {"high": "↑", "low": "↓"}
 
 #: Columns of tables of their own: what a method is, and what it costs.
 _METHOD = ("model", "loss", "preset", "arguments")
@@ -156,7 +155,7 @@ def _table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], caption: str)
 
 def _title(key: str) -> str:
     words = _TITLES.get(key) or re.sub(r"\bv (rand|info)", r"V_\1", key.replace("_", " "))
-    return f"{words} {_ARROWS[SCORES[key].better]}" if key in SCORES else words
+    return f"{words} {SCORES[key].arrow}" if key in SCORES else words
 
 
 def _is_number(value: Any) -> bool:
@@ -242,7 +241,7 @@ def _all_scores(rows: Sequence[Mapping[str, Any]]) -> Html:
         pick: Callable[[list[float]], float] = max if score.better == "high" else min
         best = pick(there)
         cells = [_scored(value, best=value == best and len(there) > 1) for value in values]
-        words = f"{score.title.strip().format(tolerance=2)} {_ARROWS[score.better]}"
+        words = f"{score.title.strip().format(tolerance=2)} {score.arrow}"
         body.append(tag("tr", tag("th", words, scope="row"), *cells))
     names = [f">{found.get('name', '')}" for found in scored]
     caption = "Mean over the sections; the best in bold. ↑ more is better, ↓ less is better."

@@ -1,7 +1,6 @@
 """An evaluation as a document: how good, at which threshold, and where it is wrong."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from axolemma.errors import InputError
 from axolemma.evaluation import Evaluation, Located
-from axolemma.metrics import SCORES, STACK_SCORES, ErrorKind, Interval, Score, error_map
+from axolemma.metrics import STACK_SCORES, ErrorKind, Interval, Score, error_map, grouped
 from axolemma.pictures import ERROR_COLOURS, grey
 from axolemma.report import figures
 from axolemma.report.charts import Series, line_chart
@@ -34,7 +33,6 @@ __all__ = ["evaluation_document"]
 #: Sections that have a figure for their low V_rand; places that have a crop; lines of the list.
 _FIGURES, _CROPS, _LINES = 24, 12, 60
 
-_ARROWS = {"high": "↑", "low": "↓"}
 _WHAT = {"merge": "gap joins cells", "split": "false membrane cuts a cell"}
 
 _KEY = (
@@ -390,7 +388,7 @@ def _place(rank: int, one: Located) -> Html:
 def _all_scores(found: Evaluation) -> Html:
     suite = found.suite
     rows = []
-    for name, group, score in _grouped():
+    for name, group, score in grouped():
         if group:
             heading = tag("th", group, colspan="4", scope="rowgroup")
             rows.append(tag("tr", heading, class_="group"))
@@ -413,7 +411,13 @@ def _all_scores(found: Evaluation) -> Html:
             rows.append(_score_row(suite.title(name), score, words, number(value), "–"))
     caption = "Every score, mean over the sections. ↑ more is better, ↓ less is better."
     columns = ("score", ">mean", ">95 % interval", ">range")
-    best = tag("p", _best(found)) if suite.threshold is not None else ""
+    best: Html | str = ""
+    if suite.threshold is not None:
+        best = tag(
+            "p",
+            f"The table holds at threshold {suite.threshold:.2g}. Best over all thresholds, as the "
+            f"challenge reports it, having looked at the truth: {found.best()}.",
+        )
     return joined(best, table(columns, rows, caption=caption, class_="scores"))
 
 
@@ -421,7 +425,7 @@ def _score_row(title: str, score: Score, words: str, mean: str, ends: str) -> Ht
     half = title.startswith(" ")
     name = tag(
         "th",
-        f"{title.strip()} {_ARROWS[score.better]}",
+        f"{title.strip()} {score.arrow}",
         tag("span", words, class_="soft"),
         scope="row",
     )
@@ -432,30 +436,6 @@ def _score_row(title: str, score: Score, words: str, mean: str, ends: str) -> Ht
         tag("td", ends, class_="number"),
         tag("td", score.span, class_="number"),
         class_="half" if half else None,
-    )
-
-
-def _grouped() -> Iterator[tuple[str, str, Score]]:
-    """Yield every score's name, its group's title before the first of the group, and itself."""
-    last = ""
-    for name, score in SCORES.items():
-        yield name, score.group if score.group != last else "", score
-        last = score.group
-
-
-def _best(found: Evaluation) -> str:
-    scores, suite = found.scores, found.suite
-    parts = [
-        f"{title} {scores.best(name).score:.4f} at {scores.best_threshold(name):.1f}"
-        for name, title in (("v_rand", "V_rand"), ("v_info", "V_info"))
-    ]
-    for name, title in (("rand_error", "Rand error"), ("pixel_error", "pixel error")):
-        curve = scores.pooled[name]
-        parts.append(f"{title} {curve.min():.4f} at {scores.thresholds[int(curve.argmin())]:.1f}")
-    parts.append(f"warping error {suite.warping_best:.6f} at {suite.warping_threshold:.1f}")
-    return (
-        f"The table holds at threshold {suite.threshold:.2g}. Best over all thresholds, as the "
-        f"challenge reports it, having looked at the truth: {', '.join(parts)}."
     )
 
 

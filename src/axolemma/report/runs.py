@@ -1,7 +1,6 @@
 """The folder of a training as a document: what was done, how it went, and of what it was made."""
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from axolemma.report.charts import Series, line_chart
 from axolemma.report.markup import Html, joined, tag
 from axolemma.report.page import Document, Part
 from axolemma.report.parts import facts, figure, paragraph, row, table, tiles
-from axolemma.training import WARM_UP
+from axolemma.training import schedule
 
 __all__ = ["learning_rate", "run_document"]
 
@@ -29,9 +28,7 @@ def learning_rate(done: float, highest: float) -> float:
     highest
         The setting `learning_rate`.
     """
-    if done < WARM_UP:
-        return highest * max(0.01, done / WARM_UP)
-    return highest * 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
+    return highest * schedule(done)
 
 
 def run_document(run: str | Path) -> Document:
