@@ -19,13 +19,13 @@ from rich.console import Console
 
 from axolemma import compare as room
 from axolemma import terminal
-from axolemma.compare import Cell, CompareSettings, compare, held_out, load
+from axolemma.compare import Cell, compare, held_out, load
 from axolemma.datasets import Pairs, phantom_pairs
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import read
 from axolemma.metrics import SCORES
 from axolemma.modelfile import load_model, state_hash
-from axolemma.settings import TrainSettings, check
+from axolemma.settings import CompareSettings, TrainSettings, check
 
 TINY = {"width": 4, "depth": 2}
 TRAINING = {"crop": 64, "batch": 2, "precision": "fp32"}

@@ -413,8 +413,8 @@ def compare(
     from axolemma import datasets, terminal
     from axolemma import losses as loss_room
     from axolemma import models as model_room
-    from axolemma.compare import CompareSettings, run_comparison
-    from axolemma.settings import check
+    from axolemma.compare import run_comparison
+    from axolemma.settings import CompareSettings, check
 
     settings = check(CompareSettings, values)
     for name in settings.models:

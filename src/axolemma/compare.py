@@ -36,11 +36,10 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BeforeValidator, Field
 
 from axolemma import datasets
 from axolemma._version import __version__
@@ -59,12 +58,11 @@ from axolemma.metrics.ranking import (
     paired_tests,
     verdict,
 )
-from axolemma.settings import Minutes, TrainSettings, _Settings, check
+from axolemma.settings import CompareSettings, TrainSettings, check
 
 __all__ = [
     "Cell",
     "CellProgress",
-    "CompareSettings",
     "Comparison",
     "Row",
     "compare",
@@ -79,92 +77,12 @@ AXES = ("models", "losses", "presets", "seeds")
 #: The parts of a method, as cells call them.
 _PARTS = ("model", "loss", "preset")
 
-_MOST_SEEDS = 1000
-
 #: Where the data lies and how it was read; the hash says what it is.
 _MAY_CHANGE = ("data", "truth_is")
 
 #: Settings of a training that the comparison sets.
 _TAKEN = {"data", "truth_is", "slices", "validate", "budget", "steps", "device"}
 _TAKEN |= {"model", "width", "depth", "loss", "preset", "seed"}
-
-
-def _list(value: object) -> object:
-    """Turn ``"a,b"`` into a list."""
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
-
-def _seeds(value: object) -> object:
-    """Turn a number of seeds into the seeds from 0 on, and ``"0,5"`` into a list."""
-    if isinstance(value, str) and value.strip().isdecimal():
-        value = int(value)
-    return list(range(min(value, _MOST_SEEDS + 1))) if isinstance(value, int) else _list(value)
-
-
-def _folds(value: object) -> object:
-    text = str(value).strip()
-    if text != "seed" and not (text.isdecimal() and int(text) > 1):
-        raise ValueError("folds are 'seed' or a number from 2 on")
-    return text if text == "seed" else int(text)
-
-
-def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(dict.fromkeys(values))
-
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+]*$")]
-Names = Annotated[
-    tuple[Name, ...], BeforeValidator(_list), Field(min_length=1), AfterValidator(_once)
-]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Seeds = Annotated[
-    tuple[Seed, ...],
-    BeforeValidator(_seeds),
-    Field(min_length=1, max_length=_MOST_SEEDS),
-    AfterValidator(_once),
-]
-Folds = Annotated[Literal["seed"] | int, BeforeValidator(_folds)]
-
-
-class CompareSettings(_Settings):
-    """Settings of one comparison.
-
-    Parameters
-    ----------
-    data
-        ``isbi2012``, ``phantom``, or a folder of pairs.
-    truth_is
-        What a folder's truths show bright, or whether they number the cells.
-    models, losses, presets
-        Every network is trained with every loss and every augmentation.
-    seeds
-        How many seeds, from 0 on, or a list of them.
-    folds
-        ``"seed"`` trains on the first sections and tests on the last sixth: 0-24 and 25-29 of 30.
-        A number tests every section once, in so many contiguous blocks, and trains on the others.
-    budget, steps
-        Of each training, in minutes or in steps.
-    average
-        How predictions of the test sections are averaged; its own threshold comes from validation.
-    sizes
-        Width and depth of a network that shall not have its own:
-        ``{"unet": {"width": 16, "depth": 4}}``.
-    training
-        Other settings that all trainings share, see `TrainSettings`: ``{"crop": 128}``.
-    """
-
-    data: str
-    truth_is: Literal["auto", "interior", "membrane", "labels"] = "auto"
-    models: Names
-    losses: Names = ("bce_dice",)
-    presets: Names = ("axolemma",)
-    seeds: Seeds = (0, 1, 2)
-    folds: Folds = "seed"
-    budget: Minutes | None = None
-    steps: int | None = Field(default=None, ge=1)
-    average: Literal["none", "flips", "dihedral"] = "dihedral"
-    sizes: dict[str, dict[Literal["width", "depth"], int]] = Field(default={})
-    training: dict[str, Any] = Field(default={})
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from axolemma.errors import SettingsError, nearest
 
 __all__ = [
+    "CompareSettings",
     "Minutes",
     "SegmentSettings",
     "TrainSettings",
@@ -20,6 +21,8 @@ __all__ = [
     "read_yaml",
     "voxel_size",
 ]
+
+_MOST_SEEDS = 1000
 
 _UNITS = {"s": 1 / 60, "m": 1.0, "h": 60.0}
 
@@ -55,8 +58,43 @@ def voxel_size(value: str | Sequence[float]) -> tuple[float, float, float]:
     return z, y, x
 
 
+def _list(value: object) -> object:
+    """Turn ``"a,b"`` into a list."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _seeds(value: object) -> object:
+    """Turn a number of seeds into the seeds from 0 on, and ``"0,5"`` into a list."""
+    if isinstance(value, str) and value.strip().isdecimal():
+        value = int(value)
+    return list(range(min(value, _MOST_SEEDS + 1))) if isinstance(value, int) else _list(value)
+
+
+def _folds(value: object) -> object:
+    text = str(value).strip()
+    if text != "seed" and not (text.isdecimal() and int(text) > 1):
+        raise ValueError("folds are 'seed' or a number from 2 on")
+    return text if text == "seed" else int(text)
+
+
+def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(values))
+
+
 Minutes = Annotated[float, BeforeValidator(minutes)]
 VoxelSize = Annotated[tuple[float, float, float], BeforeValidator(voxel_size)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+]*$")]
+Names = Annotated[
+    tuple[Name, ...], BeforeValidator(_list), Field(min_length=1), AfterValidator(_once)
+]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Seeds = Annotated[
+    tuple[Seed, ...],
+    BeforeValidator(_seeds),
+    Field(min_length=1, max_length=_MOST_SEEDS),
+    AfterValidator(_once),
+]
+Folds = Annotated[Literal["seed"] | int, BeforeValidator(_folds)]
 
 
 class _Settings(BaseModel):
@@ -178,6 +216,47 @@ class SegmentSettings(_Settings):
     tile: int = Field(default=1024, ge=256, le=65536)
 
 
+class CompareSettings(_Settings):
+    """Settings of one comparison.
+
+    Parameters
+    ----------
+    data
+        ``isbi2012``, ``phantom``, or a folder of pairs.
+    truth_is
+        What a folder's truths show bright, or whether they number the cells.
+    models, losses, presets
+        Every network is trained with every loss and every augmentation.
+    seeds
+        How many seeds, from 0 on, or a list of them.
+    folds
+        ``"seed"`` trains on the first sections and tests on the last sixth: 0-24 and 25-29 of 30.
+        A number tests every section once, in so many contiguous blocks, and trains on the others.
+    budget, steps
+        Of each training, in minutes or in steps.
+    average
+        How predictions of the test sections are averaged; its own threshold comes from validation.
+    sizes
+        Width and depth of a network that shall not have its own:
+        ``{"unet": {"width": 16, "depth": 4}}``.
+    training
+        Other settings that all trainings share, see `TrainSettings`: ``{"crop": 128}``.
+    """
+
+    data: str
+    truth_is: Literal["auto", "interior", "membrane", "labels"] = "auto"
+    models: Names
+    losses: Names = ("bce_dice",)
+    presets: Names = ("axolemma",)
+    seeds: Seeds = (0, 1, 2)
+    folds: Folds = "seed"
+    budget: Minutes | None = None
+    steps: int | None = Field(default=None, ge=1)
+    average: Literal["none", "flips", "dihedral"] = "dihedral"
+    sizes: dict[str, dict[Literal["width", "depth"], int]] = Field(default={})
+    training: dict[str, Any] = Field(default={})
+
+
 Kind = TypeVar("Kind", bound=_Settings)
 
 
@@ -187,7 +266,7 @@ def check(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
     Parameters
     ----------
     kind
-        `TrainSettings` or `SegmentSettings`.
+        `TrainSettings`, `SegmentSettings` or `CompareSettings`.
     values
         By the names on the command line; those that are None take the default.
 
