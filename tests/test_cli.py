@@ -183,7 +183,7 @@ def test_version_and_help(call):
 
 
 def test_python_m_axolemma():
-    command = [sys.executable, "-m", "axolemma", "evaluate", "nowhere.tif", "isbi2012"]
+    command = [sys.executable, "-m", "axolemma", "evaluate", "nowhere.tif", "nowhere.tif"]
     found = subprocess.run(command, capture_output=True, text=True)
     assert found.returncode == 2
     assert found.stderr.startswith("axolemma: nowhere.tif")

@@ -17,9 +17,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from axolemma import compare as room
 from axolemma import terminal
-from axolemma.compare import Cell, compare, held_out, load
+from axolemma.compare import Cell, compare, held_out, load, running, worker
 from axolemma.datasets import Pairs, phantom_pairs
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import read
@@ -54,9 +53,9 @@ def inline(monkeypatch):
 
     def run(task, board):
         cells.append(task.cell.key)
-        return room._attempt(task, lambda what, done: board.tell(task.cell, what, done))
+        return worker.attempt(task, lambda what, done: board.tell(task.cell, what, done))
 
-    monkeypatch.setattr(room, "_in_process", run)
+    monkeypatch.setattr(running, "in_process", run)
     return cells
 
 
@@ -93,7 +92,7 @@ def invented(monkeypatch):
         (task.folder / "result.json").write_text(json.dumps(found))
         return None
 
-    monkeypatch.setattr(room, "_in_process", run)
+    monkeypatch.setattr(running, "in_process", run)
     return tasks
 
 
@@ -350,13 +349,13 @@ def test_what_is_compared_so_far(pairs, tmp_path, invented):
 
 def test_jobs_take_the_devices_in_turn(pairs, tmp_path, invented, monkeypatch):
     at_once = threading.Barrier(2, timeout=60)
-    finish = room._in_process
+    finish = running.in_process
 
     def together(task, board):
         at_once.wait()
         return finish(task, board)
 
-    monkeypatch.setattr(room, "_in_process", together)
+    monkeypatch.setattr(running, "in_process", together)
     options = {"models": "resunet,unet", "seeds": 2, "budget": "20s"}
     found = compare(pairs, out=tmp_path, jobs=2, devices=["cuda:0", "cuda:1"], **options)
     pairs_of = zip(invented[::2], invented[1::2], strict=True)
@@ -376,7 +375,7 @@ def test_a_crash_ends_its_cell_alone(pairs, tmp_path, monkeypatch):
     ):
         program.write_text(f"#!/bin/sh\necho oh dear >&2\n{line}\n")
         program.chmod(0o755)
-        monkeypatch.setattr(room.sys, "executable", str(program))
+        monkeypatch.setattr(sys, "executable", str(program))
         found = compare(pairs, out=tmp_path / "out", **OPTIONS)
         assert len(found.failed) == 2
         with pytest.raises(AxolemmaError, match=reason):
@@ -392,7 +391,7 @@ def test_stopped_from_outside_nothing_is_recorded(tmp_path, monkeypatch):
     line = '{"what": "step 1", "done": 0.1}'
     program.write_text(f"#!/bin/sh\necho hello\necho '{line}'\nexec sleep 100\n")
     program.chmod(0o755)
-    monkeypatch.setattr(room.sys, "executable", str(program))
+    monkeypatch.setattr(sys, "executable", str(program))
 
     def interrupt(progress):
         raise KeyboardInterrupt

@@ -10,7 +10,7 @@ from torch import nn
 from axolemma import models
 from axolemma.errors import InputError, SettingsError
 from axolemma.modelfile import ModelInfo, load_model, save_model
-from axolemma.models.blocks import ResidualBlock, pad_to_multiple
+from axolemma.models.blocks import ConvBlock, ResidualBlock, pad_to_multiple
 from axolemma.models.cenet import DenseAtrous, MultiKernelPooling
 from model_contract import ModelContract
 
@@ -40,6 +40,50 @@ class TestUNet(ModelContract):
         count = models.parameters(full_size("unet"))
         assert count == down + up + norms + 64 + 1
         assert count == pytest.approx(31.0e6, rel=0.01)
+
+
+class TestPlainUNet(ModelContract):
+    name = "unet"
+    small: ClassVar = {"width": 4, "depth": 3, "normalisation": False, "narrow_head": True}
+
+    def test_has_the_parameters_of_the_keras_version(self):
+        # That Keras version counts 31,031,685 where its up-convolutions are 2×2 convolutions after
+        # an upsampling, equally many weights as ours.
+        widths = [64, 128, 256, 512, 1024]
+        down = sum(
+            9 * a * b + b + 9 * b * b + b for a, b in zip([1, *widths], widths, strict=False)
+        )
+        up = sum(4 * b * a + a + 9 * b * a + a + 9 * a * a + a for a, b in pairwise(widths))
+        plain = full_size("unet", normalisation=False, narrow_head=True)
+        assert models.parameters(plain) == down + up + 9 * 64 * 2 + 2 + 2 + 1
+        assert models.parameters(plain) == 31_031_685
+
+
+class TestPlainUNetPlusPlus(ModelContract):
+    name = "unetplusplus"
+    small: ClassVar = {
+        "width": 4,
+        "depth": 3,
+        "normalisation": False,
+        "dropout": 0.5,
+        "dropout_twice": True,
+    }
+
+    def test_has_the_authors_parameters(self):
+        plain = full_size("unetplusplus", normalisation=False, deep_supervision=False)
+        assert models.parameters(plain) == 9_041_601
+
+    def test_drops_after_every_convolution(self):
+        torch.manual_seed(0)
+        block = ConvBlock(1, 8, dropout=0.5, dropout_twice=True, normalisation=False)
+        for layer in (block.layers[0], block.layers[3]):  # that give 1 everywhere
+            nn.init.zeros_(layer.weight)
+            nn.init.ones_(layer.bias)
+        seen = []
+        block.layers[3].register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+        seen.append(block(torch.ones(1, 1, 64, 64)))
+        for values in seen:
+            assert (values == 0).float().mean() == pytest.approx(0.5, abs=0.05)
 
 
 class TestUNetPlusPlus(ModelContract):
@@ -293,6 +337,21 @@ def test_every_network_has_a_contract():
 def test_unknown_model():
     with pytest.raises(SettingsError, match="unknown model 'resnet'; did you mean 'resunet'"):
         models.build("resnet")
+
+
+@pytest.mark.parametrize("dropout", [1, -0.1, "half", True])
+def test_dropout_is_a_share(dropout):
+    with pytest.raises(SettingsError, match=r"model 'unet': dropout is a share in \[0, 1\), not"):
+        models.build("unet", dropout=dropout)
+
+
+def test_plain_layers_keep_the_size_of_values():
+    torch.manual_seed(0)
+    blocks = nn.Sequential(
+        ConvBlock(16, 64, normalisation=False), *(ConvBlock(64, 64, normalisation=False),) * 4
+    )
+    x = torch.randn(1, 16, 64, 64)
+    assert 0.3 < blocks(x).square().mean() / x.square().mean() < 3
 
 
 def test_arithmetic_of_one_convolution_by_hand(monkeypatch):

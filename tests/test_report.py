@@ -28,7 +28,6 @@ from axolemma.report import figures
 from axolemma.report.charts import Series, line_chart, ticks
 from axolemma.report.explained import EXPLAINED
 from axolemma.report.markup import Html, tag
-from axolemma.report.runs import learning_rate
 from axolemma.settings import TrainSettings, check
 
 EVIL = "<script>alert(1)</script>"
@@ -292,11 +291,6 @@ def test_a_folder_that_is_no_run(tmp_path, held):
         (tmp_path / "settings.json").write_text(held)
     with pytest.raises(InputError, match="no folder of a training"):
         report.run_page(tmp_path)
-
-
-def test_the_learning_rate_is_that_of_the_training():
-    for done in np.linspace(0, 1, 101).tolist():
-        assert learning_rate(done, 0.5) == pytest.approx(0.5 * training.schedule(done), abs=1e-15)
 
 
 def test_every_score_is_explained():

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from axolemma.errors import SettingsError
-from axolemma.settings import SegmentSettings, TrainSettings, check, minutes, read_yaml
+from axolemma.settings import RECIPES, SegmentSettings, TrainSettings, check, minutes, read_yaml
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,18 @@ def test_none_takes_the_default_and_names_are_those_of_the_flags():
         settings.seed = 1
 
 
+def test_a_recipe_lies_under_what_is_given():
+    plain = check(TrainSettings, {"data": "x", "recipe": "seed-unet"})
+    assert (plain.model, plain.preset, plain.steps, plain.batch) == ("unet", "keras", 3000, 1)
+    changed = {"data": "x", "recipe": "seed-unetplusplus", "budget": "5m", "batch": 2}
+    given = check(TrainSettings, changed | {"arguments": {"dropout": 0.1}})
+    assert (given.budget, given.steps, given.batch) == (5, None, 2)
+    assert given.arguments["dropout"] == 0.1
+    assert given.arguments["dropout_twice"] is True
+    written = check(TrainSettings, {"data": "x", **RECIPES["seed-unet"]})
+    assert plain == written.model_copy(update={"recipe": "seed-unet"})
+
+
 @pytest.mark.parametrize(
     ("kind", "values", "match"),
     [
@@ -42,6 +54,16 @@ def test_none_takes_the_default_and_names_are_those_of_the_flags():
         (TrainSettings, {"data": "x", "budget": 1, "steps": 1}, "budget .* or a number of steps"),
         (TrainSettings, {}, "setting 'data' is missing"),
         (SegmentSettings, {"model": "m", "average": "all"}, "'average': .*'dihedral', got 'all'"),
+        (
+            TrainSettings,
+            {"data": "x", "recipe": "seed-unets"},
+            "unknown recipe 'seed-unets'; did you mean 'seed-unet'",
+        ),
+        (
+            TrainSettings,
+            {"data": "x", "recipe": "seed-unet", "model": "cenet"},
+            "recipe 'seed-unet' is one for model 'unet', not for 'cenet'",
+        ),
         (
             SegmentSettings,
             {"model": "m", "voxel_size": ["50", "4"]},

@@ -70,11 +70,16 @@ def test_a_finished_run_is_not_repeated(pairs, tmp_path):
         {"preset": "keras", "context": 1, "crop": 256},
         {"model": "unetplusplus", "depth": 3},
         {"model": "cenet", "depth": None, "loss": "iou"},
+        {"arguments": {"width": 2, "depth": 3}, "width": None, "depth": None},
+        {"recipe": "seed-unet", "crop": 64},
+        {"recipe": "seed-unetplusplus", "crop": 64},
     ],
     ids=str,
 )
 def test_every_loss_preset_and_network_trains(pairs, tmp_path, values):
     small = {"steps": 2, **values}
+    if "recipe" in values:
+        small = {"model": None, **small}
     model = fit(pairs, settings(**small), tmp_path / "run")
     told = model.info.training["settings"]
     assert {name: told[name] for name in values} == values
@@ -269,12 +274,38 @@ def test_what_lies_outside_the_slices_is_never_seen(pairs, tmp_path):
     [
         ({"device": "tpu"}, "unknown device"),
         ({"depth": 7, "crop": 64, "batch": 1}, "one value at the network's deepest level"),
+        ({"arguments": {"width": 3}}, "'width' is set elsewhere; leave it out"),
+        ({"arguments": {"out_channels": 3}}, "'out_channels' is set elsewhere"),
+        ({"arguments": {"dropuot": 0.1}, "model": "unet"}, "no argument 'dropuot'; did you mean"),
     ],
 )
 def test_what_cannot_start_leaves_no_folder(pairs, tmp_path, values, match):
     with pytest.raises(SettingsError, match=match):
         fit(pairs, settings(steps=1, **values), tmp_path / "deep" / "run")
     assert not (tmp_path / "deep").exists()
+
+
+def test_schedules_by_hand():
+    cosine = [training.schedule(done, 0) for done in (0, 0.025, 0.05, 0.525, 1)]
+    assert cosine == pytest.approx([0.01, 0.5, 1, 0.5, 0])
+    # 5e-4 in epochs 0 and 1, then 1e-4; from epoch 10 on multiplied by exp(-0.05) every epoch.
+    steps = [0, 599, 600, 2999, 3000, 3300]
+    earlier = [5e-4 * training.schedule(0.3, step, "earlier") for step in steps]
+    expected = [5e-4, 5e-4, 1e-4, 1e-4, 1e-4 * np.exp(-0.05), 1e-4 * np.exp(-0.1)]
+    assert earlier == pytest.approx(expected)
+
+
+def test_without_averaging_the_network_itself_is_kept(pairs, tmp_path, monkeypatch):
+    moved = []
+
+    def move(average, network, share):
+        real(average, network, share)
+        moved.append(state_hash(average) == state_hash(network))
+
+    real = training._move_average
+    monkeypatch.setattr(training, "_move_average", move)
+    fit(pairs, settings(steps=3, averaging=0), tmp_path / "run")
+    assert moved == [True] * 3
 
 
 @pytest.mark.parametrize("text", ["[]", '{"settings": 3}', "{", "\udcff"])

@@ -142,6 +142,9 @@ def train(
     data: Annotated[
         str | None, typer.Option(help="isbi2012, phantom, or a folder of images and truths.")
     ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Named settings: seed-unet, seed-unetplusplus.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Network, see `axolemma models`.")] = None,
     width: Annotated[int | None, typer.Option(help="Channels of its finest level.")] = None,
     depth: Annotated[int | None, typer.Option(help="Number of its levels.")] = None,
@@ -158,7 +161,11 @@ def train(
     batch: Annotated[int | None, typer.Option(help="Crops per step.")] = None,
     crop: Annotated[int | None, typer.Option(help="Side of a crop in pixels.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Of AdamW.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Of the optimizer.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adamw or adam.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Of the learning rate: cosine or earlier.")
+    ] = None,
     loss: Annotated[
         str | None, typer.Option(help="Loss: bce_dice, weight_map_bce, cl_dice; docs/training.md.")
     ] = None,
@@ -181,6 +188,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Learn membranes from annotated sections. A run that was interrupted goes on.
+
+    More arguments of a network (`arguments: {dropout: 0.2}`) are given in a YAML file.
 
     Example: `axolemma train --data isbi2012 --slices 0-24 --budget 10m -o runs/a`
     """

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from axolemma.errors import SettingsError, nearest
 
 __all__ = [
+    "RECIPES",
     "CompareSettings",
     "Minutes",
     "SegmentSettings",
@@ -120,6 +121,10 @@ class TrainSettings(_Settings):
         Name of the network.
     width, depth
         Channels of its finest level and number of levels; the network's own where None.
+    arguments
+        More of its keyword arguments, see `axolemma.models`: ``{"dropout": 0.2}``.
+    recipe
+        Name of settings that hold where no others are given, see `RECIPES`.
     context
         Neighbouring sections on either side that the network looks at.
     slices
@@ -136,7 +141,13 @@ class TrainSettings(_Settings):
     batch, crop
         Crops per step, and their side in pixels.
     learning_rate, weight_decay
-        Of AdamW; the rate is the highest of warm-up and cosine.
+        Of the optimizer; the rate is the highest that the schedule comes to.
+    optimizer
+        ``adamw``, or ``adam``, whose decay is an L2 term of the loss: half of it times the sum of
+        the squared weights.
+    schedule
+        ``cosine``: a rise, then a cosine to zero at the end of the budget; ``earlier``: that of the
+        earlier project, see `axolemma.training.schedule`.
     loss
         Name of the loss, see `axolemma.losses`.
     preset
@@ -148,7 +159,7 @@ class TrainSettings(_Settings):
         thick membrane, not a gap.
     averaging
         Share of the steps so far that the running average of the weights reaches back over; the
-        average of step n moves by 1 / (1 + averaging · n).
+        average of step n moves by 1 / (1 + averaging · n). 0 takes the weights as they are.
     save_every
         Seconds between two writes of the state that a killed run goes on from.
     device, precision
@@ -159,6 +170,8 @@ class TrainSettings(_Settings):
     model: str = "resunet"
     width: int | None = Field(default=None, ge=1, le=4096)
     depth: int | None = Field(default=None, ge=1, le=8)
+    arguments: dict[str, bool | int | float] = Field(default={})
+    recipe: str | None = None
     context: int = Field(default=0, ge=0, le=8)
     truth_is: Literal["auto", "interior", "membrane", "labels"] = "auto"
     slices: str | None = None
@@ -170,14 +183,54 @@ class TrainSettings(_Settings):
     crop: int = Field(default=256, ge=32, le=8192)
     learning_rate: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    schedule: Literal["cosine", "earlier"] = "cosine"
     loss: str = "bce_dice"
     preset: Literal["axolemma", "keras"] = "axolemma"
     dice: float = Field(default=0.5, ge=0)
     thicken: int = Field(default=1, ge=0, le=20)
-    averaging: float = Field(default=0.33, gt=0, le=1)
+    averaging: float = Field(default=0.33, ge=0, le=1)
     save_every: float = Field(default=20.0, ge=0)
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+_EARLIER: dict[str, Any] = {
+    "preset": "keras",
+    "crop": 512,
+    "batch": 1,
+    "optimizer": "adam",
+    "learning_rate": 5e-4,
+    "schedule": "earlier",
+    "loss": "bce",
+    "thicken": 0,
+    "averaging": 0,
+}
+
+#: Settings of a training by name. The two are those of an earlier student project on the
+#: challenge's data: epochs of 300 single sections, 10 for its U-Net, 15 for its U-Net++.
+RECIPES: dict[str, dict[str, Any]] = {
+    "seed-unet": _EARLIER
+    | {
+        "model": "unet",
+        "arguments": {"normalisation": False, "narrow_head": True},
+        "steps": 3000,
+        "weight_decay": 0,
+    },
+    "seed-unetplusplus": _EARLIER
+    | {
+        "model": "unetplusplus",
+        "arguments": {
+            "normalisation": False,
+            "dropout": 0.5,
+            "dropout_twice": True,
+            "deep_supervision": False,
+        },
+        "steps": 4500,
+        # Keras adds 1e-4 times the squares, this optimizer half of its decay times them.
+        "weight_decay": 2e-4,
+    },
+}
 
 
 class SegmentSettings(_Settings):
@@ -281,6 +334,8 @@ def check(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
         if key not in known:
             raise SettingsError(f"unknown setting '{key}'{nearest(key, known)}")
     given = {key: value for key, value in values.items() if value is not None}
+    if issubclass(kind, TrainSettings) and "recipe" in given:
+        given = _with_recipe(given)
     if given.get("budget") is not None and given.get("steps") is not None:
         raise SettingsError("give a budget in minutes or a number of steps, not both")
     try:
@@ -292,6 +347,24 @@ def check(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
         if first["type"] == "missing":
             raise SettingsError(f"setting '{name}' is missing") from error
         raise SettingsError(f"setting '{name}': {reason}, got {first['input']!r}") from error
+
+
+def _with_recipe(given: dict[str, Any]) -> dict[str, Any]:
+    """Put the settings of the recipe that is named under those that were given."""
+    name = str(given["recipe"])
+    if name not in RECIPES:
+        raise SettingsError(f"unknown recipe '{name}'{nearest(name, RECIPES)}")
+    recipe = dict(RECIPES[name])
+    if given.get("model", recipe["model"]) != recipe["model"]:
+        raise SettingsError(
+            f"recipe '{name}' is one for model '{recipe['model']}', not for '{given['model']}'"
+        )
+    if "budget" in given:
+        del recipe["steps"]
+    merged = recipe | given
+    if isinstance(more := given.get("arguments"), Mapping):
+        merged["arguments"] = recipe["arguments"] | more
+    return merged
 
 
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from axolemma import augment, augment_keras, datasets, losses, models
 from axolemma.datasets import Pairs, data_hash
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import parse_slices
-from axolemma.metrics import TOLERANCE, Scores, evaluate
+from axolemma.metrics import TOLERANCE, evaluate
 from axolemma.modelfile import Model, ModelInfo, load_model, save_model, state_hash
 from axolemma.predict import (
     Average,
@@ -43,6 +43,9 @@ DEFAULT_MINUTES = 10.0
 
 #: Share of the budget over which the learning rate rises; it then falls along a cosine.
 WARM_UP = 0.05
+
+#: Steps of an epoch in the schedule of the earlier project.
+EPOCH = 300
 
 AVERAGES: tuple[Average, ...] = ("none", "flips", "dihedral")
 
@@ -196,9 +199,13 @@ def fit(
     train_set = [z for z in range(len(data)) if z not in held_out]
     context = settings.context
     sizes = {"width": settings.width, "depth": settings.depth}
+    for name in ("in_channels", "out_channels", *(n for n, s in sizes.items() if s is not None)):
+        if name in settings.arguments:
+            raise SettingsError(f"setting 'arguments': '{name}' is set elsewhere; leave it out")
     arguments = models.all_arguments(
         settings.model,
         in_channels=2 * context + 1,
+        **settings.arguments,
         **{name: size for name, size in sizes.items() if size is not None},
     )
     # The weight of the Dice part is an option of the one loss that has one.
@@ -225,11 +232,9 @@ def fit(
         {"params": [p for p in network.parameters() if p.ndim > 1]},
         {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(
-        parts,
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=True,
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    optimizer = kind(
+        parts, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
     weights = Weights(network, average, best, optimizer)
     state = State()
@@ -243,7 +248,7 @@ def fit(
     metrics = Metrics(run / "metrics.jsonl", up_to=state.step)
     clock = _Clock(settings, state)
 
-    def validate(candidate: nn.Module, kind: Average) -> Scores:
+    def validate(candidate: nn.Module, kind: Average) -> dict[str, float]:
         maps = [
             predict_section(
                 candidate,
@@ -257,10 +262,10 @@ def fit(
         if not all(np.isfinite(map_).all() for map_ in maps):
             raise AxolemmaError("the network predicts NaN; try a lower learning_rate")
         drawn = truth[held_out.start : held_out.stop]
-        return evaluate(np.stack(maps), drawn, sections=list(chosen), unthinned=False)
+        return _summary(np.stack(maps), drawn)
 
     def validate_average(done: float) -> None:
-        found = _summary(validate(average, "flips"))
+        found = validate(average, "flips")
         _keep_best(state, found, average, best)
         metrics.write(step=state.step, done=done, **found)
 
@@ -270,7 +275,7 @@ def fit(
     target = _thickened(truth, settings.thicken)
     while (done := clock.done(state)) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * schedule(done)
+            group["lr"] = settings.learning_rate * schedule(done, state.step, settings.schedule)
         # Chance depends on seed and step alone, so a resumed run draws what it would have drawn.
         torch.manual_seed((settings.seed << 32) + state.step)
         rng = np.random.default_rng((settings.seed, state.step))
@@ -317,12 +322,12 @@ def fit(
         arguments=arguments,
         context=context,
         voxel_size=data.voxel_size,
-        thresholds={kind: scores.choose_threshold() for kind, scores in validated.items()},
+        thresholds={kind: found["threshold"] for kind, found in validated.items()},
         training={
             "data": data.name,
             "slices": f"{used.start}-{used.stop - 1}",
             "validated_on": f"{chosen.start}-{chosen.stop - 1}",
-            "validation": {kind: _summary(scores) for kind, scores in validated.items()},
+            "validation": validated,
             "steps": state.step,
             "minutes": round(clock.elapsed() / 60, 2),
             "precision": precision,
@@ -364,8 +369,23 @@ class _Clock:
         return pace * (self._steps - state.step) + 17 / 4 * state.validation_seconds
 
 
-def schedule(done: float) -> float:
-    """Linear warm-up, then a cosine to zero; `done` in [0, 1], result in (0, 1]."""
+def schedule(done: float, step: int, kind: str = "cosine") -> float:
+    """Return the share of the highest learning rate, in (0, 1].
+
+    Parameters
+    ----------
+    done
+        Share of the budget that is spent, in [0, 1].
+    step
+        Steps done.
+    kind
+        ``cosine``: a linear rise, then a cosine to zero. ``earlier``, by epochs of 300 steps as the
+        earlier project counted them: all of it in the first two, then a fifth, from the tenth on
+        falling by exp(-0.05) an epoch; `done` does not matter.
+    """
+    if kind == "earlier":
+        epoch = step // EPOCH
+        return (1.0 if epoch < 2 else 0.2) * math.exp(-0.05 * max(0, epoch - 9))
     if done < WARM_UP:
         return max(0.01, done / WARM_UP)
     return 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
@@ -473,10 +493,13 @@ def _keep_best(state: State, found: dict[str, float], average: nn.Module, best: 
         best.load_state_dict(average.state_dict())
 
 
-def _summary(scores: Scores) -> dict[str, float]:
+def _summary(maps: NDArray[np.float32], truth: NDArray[np.uint8]) -> dict[str, float]:
+    """Score maps (Z, Y, X) at the threshold that they choose."""
+    scores = evaluate(maps, truth, unthinned=False)
     threshold = scores.choose_threshold()
     return {
         "threshold": threshold,
         "v_rand": scores.v_rand(threshold),
         "v_info": scores.v_info(threshold),
+        "accuracy": float(np.mean((1 - maps > threshold) == (truth == 0))),
     }

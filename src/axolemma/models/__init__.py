@@ -53,7 +53,8 @@ def build(name: str, **arguments: Any) -> nn.Module:
     name
         A key of `MODELS`.
     **arguments
-        The network's own keyword arguments: positive numbers, or true or false.
+        The network's own keyword arguments: positive whole numbers, shares in [0, 1), or true or
+        false.
 
     Returns
     -------
@@ -74,6 +75,9 @@ def build(name: str, **arguments: Any) -> nn.Module:
         if isinstance(default, bool):
             if not isinstance(value, bool):
                 raise SettingsError(f"model '{name}': {key} is true or false, not {value!r}")
+        elif isinstance(default, float):
+            if type(value) not in (int, float) or not 0 <= value < 1:
+                raise SettingsError(f"model '{name}': {key} is a share in [0, 1), not {value!r}")
         elif isinstance(default, int) and (type(value) is not int or value < 1):
             raise SettingsError(f"model '{name}': {key} is a whole number from 1, not {value!r}")
     return MODELS[name](**arguments)

@@ -4,7 +4,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["ConvBlock", "ResidualBlock", "pad_to_multiple"]
+__all__ = ["ConvBlock", "ResidualBlock", "pad_to_multiple", "start_as_he"]
+
+
+def start_as_he(layer: nn.Conv2d) -> None:
+    """Draw weights as He et al. 2015 did for layers that are followed by a ReLU."""
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
@@ -40,19 +47,38 @@ class ConvBlock(nn.Module):
         Channels.
     dropout
         Probability with which a value of the result is dropped in training.
+    dropout_twice
+        Whether values are dropped after the first convolution too.
+    normalisation
+        Without it convolutions have biases, and weights start as He et al. 2015 (Delving deep into
+        rectifiers) drew them, so that values keep their size through many layers all the same.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        dropout: float = 0.0,
+        dropout_twice: bool = False,
+        normalisation: bool = True,
+    ) -> None:
         super().__init__()
+        drop = nn.Dropout(dropout) if dropout else nn.Identity()
+        relu = nn.ReLU(inplace=True)
         self.layers = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout) if dropout else nn.Identity(),
+            nn.Conv2d(inputs, outputs, 3, padding=1, bias=not normalisation),
+            nn.BatchNorm2d(outputs) if normalisation else nn.Identity(),
+            nn.Sequential(relu, drop) if dropout_twice else relu,
+            nn.Conv2d(outputs, outputs, 3, padding=1, bias=not normalisation),
+            nn.BatchNorm2d(outputs) if normalisation else nn.Identity(),
+            relu,
+            drop,
         )
+        if not normalisation:
+            for layer in self.layers:
+                if isinstance(layer, nn.Conv2d):
+                    start_as_he(layer)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, inputs, Y, X) to (N, outputs, Y, X)."""

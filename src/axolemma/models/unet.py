@@ -1,11 +1,12 @@
 """The U-Net of Ronneberger et al. 2015."""
 
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from axolemma.models.blocks import ConvBlock, pad_to_multiple
+from axolemma.models.blocks import ConvBlock, pad_to_multiple, start_as_he
 
 __all__ = ["UNet"]
 
@@ -14,8 +15,8 @@ class UNet(nn.Module):
     """The classic U-Net.
 
     It differs from the paper in two points: convolutions are padded, so that the output has the
-    size of the input, and batch-normalised, so that it trains from scratch at a high learning
-    rate.
+    size of the input, and by default batch-normalised, so that it trains from scratch at a high
+    learning rate.
 
     Parameters
     ----------
@@ -29,6 +30,11 @@ class UNet(nn.Module):
         Number of levels.
     dropout
         Probability of dropping a value after the two deepest blocks of the contracting path.
+    normalisation
+        Whether convolutions are batch-normalised; the paper's are not.
+    narrow_head
+        Whether a 3×3 convolution to two channels comes before the last one, as in a Keras version
+        that many have used.
 
     References
     ----------
@@ -44,19 +50,26 @@ class UNet(nn.Module):
         width: int = 64,
         depth: int = 5,
         dropout: float = 0.5,
+        normalisation: bool = True,
+        narrow_head: bool = False,
     ) -> None:
         super().__init__()
+        block = partial(ConvBlock, normalisation=normalisation)
         widths = [width * 2**level for level in range(depth)]
         drops = [dropout if level >= depth - 2 else 0.0 for level in range(depth)]
         self.stride = 2 ** (depth - 1)
         self.encoder = nn.ModuleList(
-            ConvBlock(a, b, dropout=drop)
+            block(a, b, dropout=drop)
             for a, b, drop in zip([in_channels, *widths], widths, drops, strict=False)
         )
         self.pool = nn.MaxPool2d(2)
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairwise(widths))
-        self.decoder = nn.ModuleList(ConvBlock(2 * w, w) for w in widths[:-1])
-        self.head = nn.Conv2d(width, out_channels, 1)
+        self.decoder = nn.ModuleList(block(2 * w, w) for w in widths[:-1])
+        self.head: nn.Module = nn.Conv2d(width, out_channels, 1)
+        if narrow_head:
+            narrow = nn.Conv2d(width, 2, 3, padding=1)
+            start_as_he(narrow)
+            self.head = nn.Sequential(narrow, nn.ReLU(inplace=True), nn.Conv2d(2, out_channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map sections (N, in_channels, Y, X) to logits (N, out_channels, Y, X) of any size."""

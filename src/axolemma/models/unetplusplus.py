@@ -1,5 +1,7 @@
 """The U-Net++ of Zhou et al.: U-Nets of every depth in one, which can be pruned after training."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -24,9 +26,9 @@ class UNetPlusPlus(nn.Module):
     so that the nodes up to 0_k are a U-Net of k + 1 levels of their own, with head k.
 
     It differs from the authors' code in three points, to train from scratch at a high learning
-    rate: 3×3 convolutions have batch normalisation instead of biases; values are dropped once per
-    node, after its second convolution, and by default not at all (there half of them after every
-    convolution); the decay of weights is the optimizer's matter. Widths, two convolutions per
+    rate: 3×3 convolutions have by default batch normalisation instead of biases; values are dropped
+    once per node, after its second convolution, and by default not at all (there half of them after
+    every convolution); the decay of weights is the optimizer's matter. Widths, two convolutions per
     node, transposed convolutions for upsampling and heads are theirs: with one head they count
     9,041,601 parameters, to which normalisation instead of biases adds 3,648.
 
@@ -42,6 +44,10 @@ class UNetPlusPlus(nn.Module):
         Number of levels, from 2.
     dropout
         Probability of dropping a value after each node.
+    dropout_twice
+        Whether values are dropped after every convolution, as in the authors' code.
+    normalisation
+        Whether convolutions are batch-normalised; the authors' are not.
     deep_supervision
         Whether every U-Net inside has a head (a 1×1 convolution), or the deepest one only.
 
@@ -64,6 +70,8 @@ class UNetPlusPlus(nn.Module):
         width: int = 32,
         depth: int = 5,
         dropout: float = 0.0,
+        dropout_twice: bool = False,
+        normalisation: bool = True,
         deep_supervision: bool = True,
     ) -> None:
         super().__init__()
@@ -76,17 +84,22 @@ class UNetPlusPlus(nn.Module):
             "out_channels": out_channels,
             "width": width,
             "dropout": dropout,
+            "dropout_twice": dropout_twice,
+            "normalisation": normalisation,
         }
+        block = partial(
+            ConvBlock, dropout=dropout, dropout_twice=dropout_twice, normalisation=normalisation
+        )
         self.pool = nn.MaxPool2d(2)
         self.node = nn.ModuleDict()
         self.up = nn.ModuleDict()
         for level, here in enumerate(widths):
             above = widths[level - 1] if level else in_channels
-            self.node[f"{level}_0"] = ConvBlock(above, here, dropout=dropout)
+            self.node[f"{level}_0"] = block(above, here)
             for column in range(1, depth - level):
                 name = f"{level}_{column}"
                 self.up[name] = nn.ConvTranspose2d(2 * here, here, 2, stride=2)
-                self.node[name] = ConvBlock((column + 1) * here, here, dropout=dropout)
+                self.node[name] = block((column + 1) * here, here)
         columns = range(1 if deep_supervision else depth - 1, depth)
         self.head = nn.ModuleDict({str(c): nn.Conv2d(width, out_channels, 1) for c in columns})
 

@@ -13,22 +13,13 @@ from axolemma.report.page import Document, Part
 from axolemma.report.parts import facts, figure, paragraph, row, table, tiles
 from axolemma.training import schedule
 
-__all__ = ["learning_rate", "run_document"]
+__all__ = ["run_document"]
 
+_SCHEDULES = {
+    "cosine": "Warm-up, then a cosine to zero over the budget.",
+    "earlier": "By epochs of 300 steps, as the earlier project did it.",
+}
 _AVERAGES = {"none": "one pose", "flips": "4 flips", "dihedral": "8 flips and turns"}
-
-
-def learning_rate(done: float, highest: float) -> float:
-    """Return the learning rate at a share of the budget: warm-up, then a cosine to zero.
-
-    Parameters
-    ----------
-    done
-        In [0, 1].
-    highest
-        The setting `learning_rate`.
-    """
-    return highest * schedule(done)
 
 
 def run_document(run: str | Path) -> Document:
@@ -199,7 +190,9 @@ def _curves(settings: dict[str, Any], lines: list[dict[str, float]]) -> Html:
         charts.append(figure(chart, words))
     if validations:
         steps = [line["step"] for line in validations]
-        names = (("v_rand", "V_rand"), ("v_info", "V_info"))
+        names = [("v_rand", "V_rand"), ("v_info", "V_info")]
+        if all("accuracy" in line for line in validations):
+            names.append(("accuracy", "pixel accuracy"))
         chart = line_chart(
             [
                 Series(title, steps, [v[name] for v in validations], "dotted")
@@ -215,7 +208,8 @@ def _curves(settings: dict[str, Any], lines: list[dict[str, float]]) -> Html:
         )
     if reports and isinstance(highest := settings.get("learning_rate"), float):
         steps = [line["step"] for line in reports]
-        rates = [learning_rate(line["done"], highest) for line in reports]
+        kind = str(settings.get("schedule", "cosine"))
+        rates = [highest * schedule(line["done"], int(line["step"]), kind) for line in reports]
         chart = line_chart(
             [Series("learning rate", steps, rates)],
             title="Learning rate",
@@ -224,7 +218,7 @@ def _curves(settings: dict[str, Any], lines: list[dict[str, float]]) -> Html:
             x_range=reach,
             y_range=(0, 1.06 * highest),
         )
-        charts.append(figure(chart, "Warm-up, then a cosine to zero over the budget."))
+        charts.append(figure(chart, _SCHEDULES.get(kind, "")))
     if validations:
         steps = [line["step"] for line in validations]
         chart = line_chart(
