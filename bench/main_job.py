@@ -11,7 +11,6 @@ choose nothing: threshold and weights come from validation sections inside 0–2
 import argparse
 import json
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,14 +20,9 @@ import numpy as np
 import torch
 
 import axolemma
+from command_line import axolemma_json
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "main_job.json"
-
-
-def axolemma_json(*arguments: object) -> dict:
-    """Run one command and return what it prints as JSON."""
-    command = [sys.executable, "-m", "axolemma", *map(str, arguments), "--json"]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def one_seed(folder: Path, seed: int, length: tuple[str, object]) -> dict:

@@ -68,6 +68,7 @@ def test_a_finished_run_is_not_repeated(pairs, tmp_path):
         {"loss": "weight_map_bce"},
         {"preset": "keras"},
         {"preset": "keras", "context": 1, "crop": 256},
+        {"preset": "none", "context": 1, "crop": 150},
         {"model": "unetplusplus", "depth": 3},
         {"model": "cenet", "depth": None, "loss": "iou"},
         {"arguments": {"width": 2, "depth": 3}, "width": None, "depth": None},
@@ -89,14 +90,20 @@ def test_keras_wedges_are_as_black_as_the_file(pairs):
     image = training._prepare(pairs, 0)[:1]
     level = -float(pairs.images[0].mean() / pairs.images[0].std())
     rng = np.random.default_rng(3)
-    crop, drawn = training._keras_crop(rng, image, pairs.truth[0], (128, 128), [level])
-    assert crop.min() == pytest.approx(level, abs=1e-4)
-    assert drawn[crop[0] == crop.min()].mean() > 0.9
-    # Crops larger than the section are mirrored, smaller ones cut.
-    for side in (64, 200):
-        crop, drawn = training._keras_crop(rng, image, pairs.truth[0], (side, side), [level])
-        assert crop.shape == (1, side, side)
-        assert drawn.shape == (side, side)
+    moved, drawn = training._as_keras(rng, image, pairs.truth[0], [level])
+    assert moved.min() == pytest.approx(level, abs=1e-4)
+    assert drawn[moved[0] == moved.min()].mean() > 0.9
+
+
+def test_crops_are_cut_or_mirrored(pairs):
+    rng = np.random.default_rng(3)
+    image, truth = training._prepare(pairs, 0)[:1], pairs.truth[0]
+    crop, drawn = training._cut(rng, image, truth, (64, 200))
+    assert crop.shape == (1, 64, 200)
+    np.testing.assert_array_equal(drawn[:, 128:], drawn[:, 127:55:-1])
+    rows = [y for y in range(65) if (image[0, y : y + 64] == crop[0, :, :128]).all()]
+    assert len(rows) == 1
+    np.testing.assert_array_equal(drawn[:, :128], truth[rows[0] : rows[0] + 64])
 
 
 def test_it_learns_what_is_dark(tmp_path):

@@ -170,7 +170,9 @@ def train(
         str | None, typer.Option(help="Loss: bce_dice, weight_map_bce, cl_dice; docs/training.md.")
     ] = None,
     dice: Annotated[float | None, typer.Option(help="Weight of Dice in bce_dice.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Augmentation: axolemma or keras.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Augmentation: axolemma, keras or none.")
+    ] = None,
     thicken: Annotated[
         int | None, typer.Option(help="Pixels by which membranes are thickened for learning.")
     ] = None,
@@ -394,7 +396,7 @@ def compare(
         str | None, typer.Option(help="isbi2012, phantom, or a folder of images and truths.")
     ] = None,
     losses: Annotated[str | None, typer.Option(help="Losses, see docs/training.md.")] = None,
-    presets: Annotated[str | None, typer.Option(help="Augmentations: axolemma,keras.")] = None,
+    presets: Annotated[str | None, typer.Option(help="Augmentations: axolemma,keras,none.")] = None,
     seeds: Annotated[str | None, typer.Option(help="How many, or which: 0,3,5.")] = None,
     folds: Annotated[
         str | None, typer.Option(help="seed: test on the last sixth; 6: on every sixth once.")

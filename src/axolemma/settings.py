@@ -151,7 +151,7 @@ class TrainSettings(_Settings):
     loss
         Name of the loss, see `axolemma.losses`.
     preset
-        Augmentation: our own, or that of the earlier project (`augment_keras`).
+        Augmentation: our own, that of the earlier project (`augment_keras`), or none.
     dice
         For the loss ``bce_dice``: weight of the soft Dice loss beside binary cross-entropy.
     thicken
@@ -186,7 +186,7 @@ class TrainSettings(_Settings):
     optimizer: Literal["adamw", "adam"] = "adamw"
     schedule: Literal["cosine", "earlier"] = "cosine"
     loss: str = "bce_dice"
-    preset: Literal["axolemma", "keras"] = "axolemma"
+    preset: Literal["axolemma", "keras", "none"] = "axolemma"
     dice: float = Field(default=0.5, ge=0)
     thicken: int = Field(default=1, ge=0, le=20)
     averaging: float = Field(default=0.33, ge=0, le=1)

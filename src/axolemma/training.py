@@ -436,11 +436,14 @@ def _batch(
     for z in sections:
         near = neighbours(int(z), settings.context, len(images))
         image = images[near]
-        if settings.preset == "keras":
-            crop, mask = _keras_crop(rng, image, truth[z], size, [black[k] for k in near])
-        else:
+        if settings.preset == "axolemma":
             shape = (len(image), *truth.shape[1:])
             crop, mask = augment.apply(image, truth[z], augment.draw(rng, shape, size))
+        else:
+            mask = truth[z]
+            if settings.preset == "keras":
+                image, mask = _as_keras(rng, image, mask, [black[k] for k in near])
+            crop, mask = _cut(rng, image, mask, size)
         crops.append(crop)
         drawn.append(mask[None])
     return (
@@ -449,28 +452,37 @@ def _batch(
     )
 
 
-def _keras_crop(
+def _as_keras(
     rng: np.random.Generator,
     image: NDArray[np.float32],
     truth: NDArray[np.uint8],
-    size: tuple[int, int],
     black: list[float],
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Augment whole sections (C, Y, X) as Keras does, then cut a crop at random."""
+    """Augment whole sections (C, Y, X) as Keras does."""
     parameters = augment_keras.draw(rng, truth.shape)
     moved = np.empty_like(image)
     for channel, level in enumerate(black):
         # What is filled is 0 in the file, which the normalisation has moved to `level`.
         filled, drawn = augment_keras.apply(image[channel] - np.float32(level), truth, parameters)
         moved[channel] = filled + np.float32(level)
+    return moved, drawn
+
+
+def _cut(
+    rng: np.random.Generator,
+    image: NDArray[np.float32],
+    truth: NDArray[np.uint8],
+    size: tuple[int, int],
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Cut a crop at random, mirrored beyond the border where the section is smaller."""
     top, left = (
         int(rng.integers(max(0, whole - side) + 1))
         for whole, side in zip(truth.shape, size, strict=True)
     )
     window = (slice(top, top + size[0]), slice(left, left + size[1]))
     padding = [(0, max(0, side - whole)) for whole, side in zip(truth.shape, size, strict=True)]
-    crop = np.pad(moved[:, *window], [(0, 0), *padding], mode="symmetric")
-    return crop, np.pad(drawn[window], padding, mode="symmetric")
+    crop = np.pad(image[:, *window], [(0, 0), *padding], mode="symmetric")
+    return crop, np.pad(truth[window], padding, mode="symmetric")
 
 
 @torch.no_grad()
