@@ -32,10 +32,10 @@ OPTIONS = {
     "models": ["resunet", "unet"],
     "seeds": 1,
     "steps": 2,
-    "sizes": {"resunet": TINY, "unet": TINY},
+    "arguments": {"resunet": TINY, "unet": TINY},
     "training": TRAINING,
 }
-ONE = OPTIONS | {"models": ["resunet"], "sizes": {"resunet": TINY}}
+ONE = OPTIONS | {"models": ["resunet"], "arguments": {"resunet": TINY}}
 
 #: What may differ between two runs of the same cell.
 OWN = ("training_seconds", "prediction_seconds", "memory_mib", "resumed")
@@ -205,14 +205,17 @@ def test_what_is_finished_stays_and_more_extends_it(pairs, tmp_path, inline):
     compare(pairs, out=out, **ONE)
     assert len(inline) == 1
     # One seed more; a network and a loss that are refused each in its own cell; and it goes on.
-    sizes = {"resunet": TINY, "unet": {"width": 0}}
-    more = ONE | {"models": "resunet,unet", "losses": "bce_dice,nonsense", "sizes": sizes}
+    arguments = {"resunet": TINY, "unet": {"width": 0}}
+    more = ONE | {"models": "resunet,unet", "losses": "bce_dice,nonsense", "arguments": arguments}
     found = compare(pairs, out=out, **more)
     assert len(inline) == 4
     assert {file: file.stat().st_mtime_ns for file in before} == before
     assert [row.name for row in found.rows] == ["resunet, bce_dice"]
     assert "unknown loss 'nonsense'" in found.failed["resunet-nonsense-axolemma-seed0-test7-7"]
-    assert "setting 'width'" in found.failed["unet-bce_dice-axolemma-seed0-test7-7"]
+    assert (
+        "model 'unet': width is a whole number"
+        in found.failed["unet-bce_dice-axolemma-seed0-test7-7"]
+    )
     assert "3 cells failed and 0 were not run yet" in found.notes[0]
     with pytest.raises(
         AxolemmaError, match="3 of 4 cells failed, the first of them resunet-nonsense"
@@ -409,7 +412,7 @@ def test_stopped_from_outside_nothing_is_recorded(tmp_path, monkeypatch):
         ({"folds": 2}, "has folds = 'seed', this one 2"),
         ({"average": "none"}, "has average = 'dihedral', this one 'none'"),
         ({"training": {"crop": 64}}, "has training = {}, this one {'crop': 64}"),
-        ({"sizes": {"unet": TINY}}, "has sizes = {}, this one {'unet'"),
+        ({"arguments": {"unet": TINY}}, "has arguments = {}, this one {'unet'"),
         ({"models": ["resunet"]}, "has models unet too; name them as well"),
         ({"seeds": [1, 2]}, "has seeds 0 too"),
         ({"losses": ["dice"]}, "has losses bce_dice too"),
@@ -439,7 +442,7 @@ def test_other_settings_are_refused(pairs, tmp_path, invented, change, match):
         ({"models": "unet", "folds": "sead"}, "folds are 'seed' or a number from 2 on"),
         ({"models": "unet", "folds": 1}, "folds are 'seed' or a number from 2 on"),
         ({"models": "unet", "budget": "4m", "steps": 3}, "not both"),
-        ({"models": "unet", "sizes": {"resunet": TINY}}, "'resunet' is not among the models"),
+        ({"models": "unet", "arguments": {"resunet": TINY}}, "'resunet' is not among the models"),
         ({"models": "unet", "training": {"crop": 1}}, "setting 'crop'"),
         ({"models": "unet", "training": {"corp": 64}}, "did you mean 'crop'"),
         ({"models": "unet", "training": {"seed": 1}}, "'seed' is for the comparison to set"),

@@ -59,6 +59,28 @@ class TestPlainUNet(ModelContract):
         assert models.parameters(plain) == 31_031_685
 
 
+class TestUNetAtHalfResolution(ModelContract):
+    name = "unet"
+    small: ClassVar = {"width": 4, "depth": 3, "unshuffle": True}
+
+    def test_costs_a_quarter(self):
+        whole = models.gflop_per_megapixel("unet", width=32)
+        half = models.gflop_per_megapixel("unet", width=32, unshuffle=True)
+        assert half == pytest.approx(whole / 4, rel=0.01)
+
+
+class TestUNetPlusPlusAtHalfResolution(ModelContract):
+    name = "unetplusplus"
+    small: ClassVar = {"width": 4, "depth": 3, "unshuffle": True}
+
+    def test_pruned_equals_its_head(self, network):
+        x = torch.randn(1, 1, 16, 24)
+        with torch.no_grad():
+            heads = network.eval().heads(x)
+            for level, head in enumerate(heads, start=1):
+                assert torch.equal(network.pruned(level)(x), head)
+
+
 class TestPlainUNetPlusPlus(ModelContract):
     name = "unetplusplus"
     small: ClassVar = {

@@ -414,7 +414,7 @@ def compare(
 ) -> None:
     """Train and score networks under one protocol, and rank them; repeated, it goes on.
 
-    Sizes of networks (`sizes: {unet: {width: 16}}`) and other settings of the trainings
+    Arguments of networks (`arguments: {unet: {width: 16}}`) and other settings of the trainings
     (`training: {crop: 128}`) are given in a YAML file.
 
     Example: `axolemma compare --data isbi2012 --models resunet,unet --seeds 3 --budget 4m`

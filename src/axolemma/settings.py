@@ -289,9 +289,8 @@ class CompareSettings(_Settings):
         Of each training, in minutes or in steps.
     average
         How predictions of the test sections are averaged; its own threshold comes from validation.
-    sizes
-        Width and depth of a network that shall not have its own:
-        ``{"unet": {"width": 16, "depth": 4}}``.
+    arguments
+        Of a network that shall not have its own: ``{"unet": {"width": 16, "unshuffle": True}}``.
     training
         Other settings that all trainings share, see `TrainSettings`: ``{"crop": 128}``.
     """
@@ -306,7 +305,7 @@ class CompareSettings(_Settings):
     budget: Minutes | None = None
     steps: int | None = Field(default=None, ge=1)
     average: Literal["none", "flips", "dihedral"] = "dihedral"
-    sizes: dict[str, dict[Literal["width", "depth"], int]] = Field(default={})
+    arguments: dict[str, dict[str, bool | int | float]] = Field(default={})
     training: dict[str, Any] = Field(default={})
 
 

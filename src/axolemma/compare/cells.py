@@ -141,7 +141,8 @@ def task_for(
     method = {part: getattr(cell, part) for part in (*PARTS, "seed")}
     budget = None if settings.budget is None else f"{60 * settings.budget:.3f}s"
     length = {"budget": budget, "steps": settings.steps}
-    size = {str(side): value for side, value in settings.sizes.get(cell.model, {}).items()}
-    chosen = {**settings.training, **size, **method, **length, "data": name, "device": device}
+    own = settings.arguments.get(cell.model, {})
+    arguments = {"arguments": {**settings.training.get("arguments", {}), **own}}
+    chosen = {**settings.training, **arguments, **method, **length, "data": name, "device": device}
     test = data.slices(range(cell.first, cell.last + 1))
     return Task(cell, folder, learn, tuple(numbers), test, chosen, settings.average, jobs)

@@ -55,7 +55,7 @@ def _check_same(out: Path, asked: dict[str, Any], there: dict[str, Any]) -> None
                     "well, or choose another folder"
                 )
             continue
-        if key == "sizes":
+        if key == "arguments":
             mine, other = (
                 {name: size for name, size in (of or {}).items() if name in finished["models"]}
                 for of in (mine, other)

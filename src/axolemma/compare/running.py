@@ -180,9 +180,9 @@ def _check(
     """Refuse what no cell could work with, before hours are spent."""
     if jobs < 1 or not devices:
         raise SettingsError(f"a comparison needs 1 job and 1 device or more, not {jobs} jobs")
-    for model in settings.sizes:
+    for model in settings.arguments:
         if model not in settings.models:
-            raise SettingsError(f"sizes: '{model}' is not among the models; name it there too")
+            raise SettingsError(f"arguments: '{model}' is not among the models; name it there too")
     for key in settings.training:
         if key in _TAKEN:
             raise SettingsError(

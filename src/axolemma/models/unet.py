@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from axolemma.models.blocks import ConvBlock, pad_to_multiple, start_as_he
 
@@ -35,6 +36,9 @@ class UNet(nn.Module):
     narrow_head
         Whether a 3×3 convolution to two channels comes before the last one, as in a Keras version
         that many have used.
+    unshuffle
+        Whether it works at half resolution, as `ResUNet` does: every 2×2 pixels become four
+        channels at first and are put back at last. A quarter of the arithmetic.
 
     References
     ----------
@@ -52,12 +56,16 @@ class UNet(nn.Module):
         dropout: float = 0.5,
         normalisation: bool = True,
         narrow_head: bool = False,
+        unshuffle: bool = False,
     ) -> None:
         super().__init__()
         block = partial(ConvBlock, normalisation=normalisation)
         widths = [width * 2**level for level in range(depth)]
         drops = [dropout if level >= depth - 2 else 0.0 for level in range(depth)]
-        self.stride = 2 ** (depth - 1)
+        # Pixels along a side that become channels of one.
+        self.fold = 2 if unshuffle else 1
+        self.stride = self.fold * 2 ** (depth - 1)
+        in_channels, out_channels = (self.fold**2 * n for n in (in_channels, out_channels))
         self.encoder = nn.ModuleList(
             block(a, b, dropout=drop)
             for a, b, drop in zip([in_channels, *widths], widths, drops, strict=False)
@@ -74,11 +82,12 @@ class UNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map sections (N, in_channels, Y, X) to logits (N, out_channels, Y, X) of any size."""
         height, width = x.shape[-2:]
-        x = self.encoder[0](pad_to_multiple(x, self.stride))
+        x = functional.pixel_unshuffle(pad_to_multiple(x, self.stride), self.fold)
+        x = self.encoder[0](x)
         skips = []
         for block in self.encoder[1:]:
             skips.append(x)
             x = block(self.pool(x))
         for up, block in zip(reversed(self.up), reversed(self.decoder), strict=True):
             x = block(torch.cat((skips.pop(), up(x)), dim=1))
-        return self.head(x)[..., :height, :width]  # type: ignore[no-any-return]
+        return functional.pixel_shuffle(self.head(x), self.fold)[..., :height, :width]

@@ -48,6 +48,9 @@ class UNetPlusPlus(nn.Module):
         Whether values are dropped after every convolution, as in the authors' code.
     normalisation
         Whether convolutions are batch-normalised; the authors' are not.
+    unshuffle
+        Whether it works at half resolution, as `ResUNet` does: every 2×2 pixels become four
+        channels at first and are put back at last. A quarter of the arithmetic.
     deep_supervision
         Whether every U-Net inside has a head (a 1×1 convolution), or the deepest one only.
 
@@ -72,13 +75,13 @@ class UNetPlusPlus(nn.Module):
         dropout: float = 0.0,
         dropout_twice: bool = False,
         normalisation: bool = True,
+        unshuffle: bool = False,
         deep_supervision: bool = True,
     ) -> None:
         super().__init__()
         if depth < 2:
             raise SettingsError("model 'unetplusplus': depth is a whole number from 2, not 1")
         widths = [width * 2**level for level in range(depth)]
-        self.stride = 2 ** (depth - 1)
         self._arguments = {
             "in_channels": in_channels,
             "out_channels": out_channels,
@@ -86,7 +89,12 @@ class UNetPlusPlus(nn.Module):
             "dropout": dropout,
             "dropout_twice": dropout_twice,
             "normalisation": normalisation,
+            "unshuffle": unshuffle,
         }
+        # Pixels along a side that become channels of one.
+        self.depth, self.fold = depth, 2 if unshuffle else 1
+        self.stride = self.fold * 2 ** (depth - 1)
+        in_channels, out_channels = (self.fold**2 * n for n in (in_channels, out_channels))
         block = partial(
             ConvBlock, dropout=dropout, dropout_twice=dropout_twice, normalisation=normalisation
         )
@@ -124,19 +132,18 @@ class UNetPlusPlus(nn.Module):
         Training takes the mean of their losses.
         """
         height, width = x.shape[-2:]
-        depth = self.stride.bit_length()
         # levels[l] are the nodes of level l that are known, from left to right.
-        levels = [[self.node["0_0"](pad_to_multiple(x, self.stride))]]
-        for level in range(1, depth):
+        x = functional.pixel_unshuffle(pad_to_multiple(x, self.stride), self.fold)
+        levels = [[self.node["0_0"](x)]]
+        for level in range(1, self.depth):
             levels.append([self.node[f"{level}_0"](self.pool(levels[-1][0]))])
-        for column in range(1, depth):
-            for level in range(depth - column):
+        for column in range(1, self.depth):
+            for level in range(self.depth - column):
                 name = f"{level}_{column}"
                 up = self.up[name](levels[level + 1][column - 1])
                 levels[level].append(self.node[name](torch.cat((*levels[level], up), dim=1)))
-        return [
-            head(levels[0][int(column)])[..., :height, :width] for column, head in self.head.items()
-        ]
+        logits = (head(levels[0][int(column)]) for column, head in self.head.items())
+        return [functional.pixel_shuffle(z, self.fold)[..., :height, :width] for z in logits]
 
     def pruned(self, level: int) -> "UNetPlusPlus":
         """Return the U-Net++ of `level` + 1 levels inside this one, the paper's fast mode.
