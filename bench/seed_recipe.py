@@ -1,7 +1,7 @@
 """Why the earlier project's U-Net++ failed: its recipe, and the recipe with one thing changed.
 
     python bench/seed_recipe.py                                       # at full size: use a GPU
-    python bench/seed_recipe.py --width 16 --crop 256 --steps 1500    # small enough for a CPU
+    python bench/seed_recipe.py --width 32 --unshuffle --crop 256 --steps 1200    # for a CPU
 
 Trains on 0-24 with seed 0, scores 25-29 as the challenge does, at the threshold that validation
 inside 0-24 chose and at the best one, and writes ``docs/results/seed_recipe.json``. A variant that
@@ -35,7 +35,9 @@ def measured(recipe: str, changes: dict, size: dict) -> dict:
     """Train one variant and score it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "settings.yaml").write_text(json.dumps({**size, **changes, "recipe": recipe}))
+        arguments = {**size.get("arguments", {}), **changes.get("arguments", {})}
+        settings = {**size, **changes, "recipe": recipe, "arguments": arguments}
+        (folder / "settings.yaml").write_text(json.dumps(settings))
         trained = axolemma_json(
             *("train", "--data", "isbi2012", "--slices", "0-24", "--seed", 0),
             *("--config", folder / "settings.yaml", "-o", folder / "run"),
@@ -55,12 +57,15 @@ def measured(recipe: str, changes: dict, size: dict) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=int)
+    parser.add_argument("--unshuffle", action="store_true", help="at half resolution")
     parser.add_argument("--crop", type=int)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once, of one thread each")
     options = parser.parse_args()
     size = {key: value for key in ("width", "crop", "steps") if (value := getattr(options, key))}
+    if options.unshuffle:
+        size["arguments"] = {"unshuffle": True}
     if options.jobs > 1:
         os.environ["OMP_NUM_THREADS"] = "1"
     found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}

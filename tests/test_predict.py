@@ -8,9 +8,12 @@ from axolemma.errors import InputError, SettingsError
 from axolemma.predict import (
     choose_device,
     choose_precision,
+    magnified_shape,
     membrane_map,
     neighbours,
     normalise,
+    predict_section,
+    resized,
 )
 
 
@@ -41,6 +44,36 @@ def test_tiled_equals_untiled(network, shape, average):
     tiled = predict(network, stack, average=average, tile=320)
     assert whole.std() > 0.01
     np.testing.assert_allclose(tiled, whole, atol=1e-3)
+
+
+def test_magnified_and_tiled_equals_untiled(network):
+    stack = stack_of(1, 420, 300)
+    whole = predict(network, stack, magnification=1.3, average="flips")
+    tiled = predict(network, stack, magnification=1.3, average="flips", tile=320)
+    assert whole.shape == stack.shape
+    np.testing.assert_allclose(tiled, whole, atol=1e-3)
+
+
+def test_magnified_is_predicted_large_and_shrunk(network):
+    section = normalise(stack_of(1, 40, 64)[0])[None]
+    large = resized(section, (60, 96))
+    options = {"device": torch.device("cpu"), "average": "none"}
+    expected = resized(predict_section(network, large, **options)[None], (40, 64))[0]
+    found = predict_section(network, section, magnification=1.5, **options)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_resizing_keeps_corners_means_and_its_size():
+    # Two pixels become four, a quarter of a pixel to either side of their centres.
+    two = np.array([[[0, 4]]], np.float32)
+    assert resized(two, (1, 4)).tolist() == [[[0, 1, 3, 4]]]
+    assert resized(two, (1, 2)) is two
+    noise = stack_of(1, 64, 64).astype(np.float32)
+    quarter = resized(noise, (16, 16))
+    assert quarter.mean() == pytest.approx(noise.mean(), rel=0.02)
+    assert quarter.std() < 0.4 * noise.std()
+    assert magnified_shape((3, 100, 51), 1.5) == (150, 76)
+    assert magnified_shape((1, 1), 0.1) == (1, 1)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 2), (2, 17, 40), (1, 64, 5)])

@@ -13,6 +13,7 @@ from axolemma.images import Stack, read
 from axolemma.modelfile import Model, ModelInfo, save_model
 from axolemma.objects import threshold_cells
 from axolemma.pictures import cells_over, colours, grey, membrane_over, preview, side_by_side
+from axolemma.predict import resized
 from axolemma.segmentation import segment, segment_stack
 from axolemma.settings import SegmentSettings
 
@@ -174,11 +175,30 @@ def test_a_failure_leaves_nothing(run, tissue, tmp_path, monkeypatch):
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_pixels_of_another_size_are_noted(run, tissue, tmp_path):
+def test_pixels_of_another_size_are_brought_to_the_models(run, tissue, tmp_path):
     settings = SegmentSettings(model=str(run), voxel_size=(50, 8, 8))
-    _, record = segment_stack(tissue, settings, tmp_path / "out")
+    found, record = segment_stack(tissue, settings, tmp_path / "out")
     assert record["voxel_size"] == [50, 8, 8]
-    assert any("8 nm but the model learned at 4 nm" in note for note in record["input"]["notes"])
+    note = "pixels of 8 nm and the model learned at 4 nm: it saw the sections 2 times as large"
+    assert any(note in told for told in record["input"]["notes"])
+    assert found.membrane.shape == tissue.array.shape
+    # The same pixels, twice as large by hand, give the same map at twice the size.
+    large = np.stack([resized(s[None].astype(np.float32), (192, 160))[0] for s in tissue.array])
+    by_hand = segment(large, model=run).membrane.reshape(-1, 96, 2, 80, 2).mean((2, 4))
+    assert np.abs(by_hand - found.membrane).mean() < 0.02
+
+
+@pytest.mark.parametrize("side", [0.1, 4000])
+def test_pixels_of_an_impossible_size(run, tissue, side):
+    with pytest.raises(InputError, match=r"too far apart to be true; give the right voxel_size"):
+        segment(tissue.array, model=run, voxel_size=(50, side, side))
+
+
+@pytest.mark.parametrize("side", [4, 4.15, None])
+def test_pixels_of_the_models_size_stay(run, tissue, side):
+    size = None if side is None else (50, side, side)
+    same = segment(tissue.array, model=run, voxel_size=size)
+    np.testing.assert_array_equal(same.membrane, segment(tissue.array, model=run).membrane)
 
 
 def test_colours_are_stable_and_apart():

@@ -14,7 +14,9 @@ from axolemma import training
 from axolemma.datasets import Pairs, isbi2012, phantom_pairs
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import write_tiff
+from axolemma.metrics import evaluate
 from axolemma.modelfile import load_model, state_hash
+from axolemma.segmentation import segment
 from axolemma.settings import TrainSettings, check
 from axolemma.training import fit, split
 
@@ -49,6 +51,7 @@ def test_a_run_leaves_a_model_and_its_story(pairs, tmp_path):
     assert model.info.training["validated_on"] == "4-4"
     assert model.info.training["weights_sha256"] == state_hash(model.network)
     assert model.info.voxel_size == (50, 4, 4)
+    assert model.info.magnification == 1.15
     # All arguments, defaults too: the file must outlive a change of defaults.
     assert model.info.arguments == {"in_channels": 1, "out_channels": 1, "width": 4, "depth": 2}
 
@@ -300,6 +303,25 @@ def test_schedules_by_hand():
     earlier = [5e-4 * training.schedule(0.3, step, "earlier") for step in steps]
     expected = [5e-4, 5e-4, 1e-4, 1e-4, 1e-4 * np.exp(-0.05), 1e-4 * np.exp(-0.1)]
     assert earlier == pytest.approx(expected)
+
+
+def test_what_is_validated_is_what_segment_gives(pairs, tmp_path):
+    chosen = settings(steps=4, magnification=1.4, validate="3-4")
+    model = fit(pairs, chosen, tmp_path / "run")
+    maps = segment(pairs.images[3:], model=model, average="flips").membrane
+    scores = evaluate(maps, pairs.truth[3:])
+    found = model.info.training["validation"]["flips"]
+    assert scores.v_rand(found["threshold"]) == pytest.approx(found["v_rand"], abs=1e-12)
+    wrong = (1 - maps > found["threshold"]) != (pairs.truth[3:] == 0)
+    assert found["accuracy"] == pytest.approx(1 - wrong.mean(), abs=1e-12)
+
+
+def test_truth_is_enlarged_with_its_image():
+    truth = np.zeros((1, 8, 8), np.uint8)
+    truth[0, :, 2:4] = 1
+    large = training._resized_truth(truth, (16, 16))
+    assert large.dtype == np.uint8
+    np.testing.assert_array_equal(large[0], truth[0].repeat(2, 0).repeat(2, 1))
 
 
 def test_without_averaging_the_network_itself_is_kept(pairs, tmp_path, monkeypatch):

@@ -173,6 +173,9 @@ def train(
     preset: Annotated[
         str | None, typer.Option(help="Augmentation: axolemma, keras or none.")
     ] = None,
+    magnification: Annotated[
+        float | None, typer.Option(help="Factor by which the network sees sections enlarged.")
+    ] = None,
     thicken: Annotated[
         int | None, typer.Option(help="Pixels by which membranes are thickened for learning.")
     ] = None,
@@ -458,7 +461,8 @@ def report(
         "report.html"
     ),
     truth: Annotated[
-        str | None, typer.Option(help="What segmentations are scored against.")
+        str | None,
+        typer.Option(help="What segmentations, and predictions of a comparison, are held against."),
     ] = None,
     image: Annotated[Path | None, typer.Option(help="The sections to show them over.")] = None,
     slices: Slices = None,
@@ -483,7 +487,7 @@ def report(
 
             found = compare.load(source)
             pictures = {"svg": [found.picture()]} if len(found.rows) > 1 else {}
-            given[place] = found.as_dict() | pictures
+            given[place] = found.as_dict() | pictures | {"folder": source}
     page = pages.report_page(
         given,
         truth=None if truth is None else _truth(truth, cast("TruthKind", truth_is or "auto")),

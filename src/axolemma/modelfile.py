@@ -42,8 +42,10 @@ class ModelInfo(BaseModel):
         Order of the axes the model was trained on.
     context
         Neighbouring sections on either side that one prediction looks at.
+    magnification
+        Factor by which the network sees sections enlarged.
     voxel_size
-        (Z, Y, X) in nm of the training data, None where it is not known.
+        (Z, Y, X) in nm of the training data, before enlarging, None where it is not known.
     thresholds
         Per way of averaging: a pixel is cell interior where ``1 - membrane map > threshold``, as
         the validation sections chose it.
@@ -61,6 +63,7 @@ class ModelInfo(BaseModel):
     normalisation: Literal["section mean and deviation"] = "section mean and deviation"
     axes: Literal["ZYX"] = "ZYX"
     context: int = Field(default=0, ge=0)
+    magnification: Length = 1.0
     voxel_size: tuple[Length, Length, Length] | None = None
     thresholds: dict[str, Share] = Field(min_length=1)
     training: dict[str, Any] = {}
@@ -132,7 +135,7 @@ def load_model(name_or_path: str | Path) -> Model:
         if info.arguments.get("in_channels", 1) != 2 * info.context + 1:
             raise ValueError(f"{info.context} neighbours do not fit its input channels")
     except (RuntimeError, SafetensorError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())[:200]
         raise ModelFileError(f"{path}: its weights do not fit its description: {reason}") from error
     return Model(network.eval(), info, str(path))
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from axolemma.errors import InputError, SettingsError
 from axolemma.tiles import tiles
@@ -17,11 +18,13 @@ __all__ = [
     "Precision",
     "choose_device",
     "choose_precision",
+    "magnified_shape",
     "membrane_map",
     "neighbours",
     "normalise",
     "place",
     "predict_section",
+    "resized",
 ]
 
 Average = Literal["none", "flips", "dihedral"]
@@ -125,6 +128,29 @@ def normalise(section: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray((section - mean) / deviation, np.float32)
 
 
+def resized(sections: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Give sections (C, Y, X) other sides, their corners kept, by bilinear interpolation.
+
+    What shrinks to less than its half is smoothed before, so that noise does not turn into texture.
+    """
+    if sections.shape[1:] == shape:
+        return sections
+    shrinks = any(2 * new < old for new, old in zip(shape, sections.shape[1:], strict=True))
+    found = functional.interpolate(
+        torch.from_numpy(np.ascontiguousarray(sections))[None],
+        size=shape,
+        mode="bilinear",
+        antialias=shrinks,
+    )
+    return np.asarray(found[0].numpy(), np.float32)
+
+
+def magnified_shape(shape: tuple[int, ...], magnification: float) -> tuple[int, int]:
+    """Return the sides (Y, X) at which a network of that magnification sees a section."""
+    height, width = (max(1, round(side * magnification)) for side in shape[-2:])
+    return height, width
+
+
 def neighbours(z: int, context: int, count: int) -> NDArray[np.int64]:
     """Return the numbers of section `z` and its `context` neighbours on either side.
 
@@ -138,6 +164,7 @@ def membrane_map(
     stack: NDArray[Any],
     *,
     context: int = 0,
+    magnification: float = 1.0,
     average: Average = "none",
     precision: Precision = "auto",
     device: str = "auto",
@@ -154,6 +181,9 @@ def membrane_map(
         Sections (Z, Y, X), any real dtype, membranes dark. May be a memory map.
     context
         Neighbouring sections on either side that the network looks at.
+    magnification
+        Factor by which sections are enlarged before the network sees them; the map has their own
+        size again.
     average
         Average over flips (4 poses) or over the whole dihedral group (8 poses).
     precision, device
@@ -187,6 +217,7 @@ def membrane_map(
         yield predict_section(
             network,
             section,
+            magnification=magnification,
             average=average,
             precision=how,
             device=where,
@@ -199,6 +230,7 @@ def predict_section(
     network: nn.Module,
     section: NDArray[np.float32],
     *,
+    magnification: float = 1.0,
     average: Average = "none",
     precision: Literal["fp32", "bf16"] = "fp32",
     device: torch.device,
@@ -209,6 +241,8 @@ def predict_section(
 
     Arguments as in `membrane_map`; the network is on the device and in evaluation mode already.
     """
+    whole = (section.shape[1], section.shape[2])
+    section = resized(section, magnified_shape(whole, magnification))
     height, width = section.shape[1:]
     stride = int(network.stride)  # type: ignore[arg-type]
     # Mirrored once and whole, so that every tile, in every pose, meets the same strides and the
@@ -224,9 +258,11 @@ def predict_section(
         with torch.inference_mode(), autocast(precision, device):
             probability = _averaged(network, crop, average)
         result[rows, columns] += part.weight * probability.float().cpu().numpy()
-        advance(round(float(part.weight.sum()) * height * width / result.size))
+        advance(round(float(part.weight.sum()) * whole[0] * whole[1] / result.size))
     # The blended weights add up to 1 but for rounding.
-    return np.clip(result[frame : frame + height, frame : frame + width], 0, 1)
+    map_ = np.clip(result[frame : frame + height, frame : frame + width], 0, 1)
+    found: NDArray[np.float32] = resized(map_[None], whole)[0]
+    return found
 
 
 def _averaged(network: nn.Module, crop: Tensor, average: Average) -> Tensor:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,8 +28,9 @@ __all__ = ["Segmentation", "segment", "segment_stack", "write_segmentation"]
 #: What a folder of results holds.
 FILES = {"membrane.tif", "cells.tif", "preview.png", "run.json"}
 
-#: Pixel sizes that differ by more than this factor from the model's are worth a warning.
-_SIZE_TOLERANCE = 1.25
+#: Pixels are brought to the model's size where theirs differs by more than this factor, and are
+#: taken for a mistake beyond the other one.
+_SAME_SIZE, _MISTAKEN_SIZE = 1.05, 16.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ def segment(
     array: NDArray[Any],
     *,
     model: str | Path | Model,
+    voxel_size: tuple[float, float, float] | None = None,
     threshold: float | None = None,
     average: Average = "dihedral",
     objects: str = "cells",
@@ -70,6 +73,9 @@ def segment(
         One section (Y, X) or a stack (Z, Y, X), any real dtype, membranes dark.
     model
         A model file, a run folder, the name of a bundled model, or a loaded model.
+    voxel_size
+        (Z, Y, X) in nm. Where its pixels are not of the size that the model learned at, sections
+        are enlarged or shrunk for the network, and the results have the input's pixels again.
     threshold, average, objects, precision, device, tile
         See `SegmentSettings`.
     advance
@@ -83,7 +89,8 @@ def segment(
     Raises
     ------
     InputError
-        If the array is no section or stack, is constant or not finite, or the model is unusable.
+        If the array is no section or stack, is constant or not finite, the model is unusable, or
+        it learned at pixels of an altogether different size.
 
     Examples
     --------
@@ -114,6 +121,7 @@ def segment(
         loaded.network,
         stack,
         context=loaded.info.context,
+        magnification=loaded.info.magnification * _enlargement(voxel_size, loaded),
         average=average,
         precision=precision,
         device=device,
@@ -177,6 +185,7 @@ def segment_stack(
             threshold=settings.threshold,
             average=settings.average,
             objects=settings.objects,
+            voxel_size=voxel_size,
             precision=settings.precision,
             device=settings.device,
             tile=settings.tile,
@@ -251,14 +260,25 @@ def write_segmentation(
     (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def _size_notes(voxel_size: tuple[float, float, float] | None, model: Model) -> list[str]:
+def _enlargement(voxel_size: tuple[float, float, float] | None, model: Model) -> float:
+    """Return the factor that brings pixels to the size that the model learned at."""
     learned = model.info.voxel_size
     if voxel_size is None or learned is None:
-        return []
-    factor = voxel_size[2] / learned[2]
-    if 1 / _SIZE_TOLERANCE <= factor <= _SIZE_TOLERANCE:
+        return 1.0
+    factor = math.sqrt(voxel_size[1] * voxel_size[2] / (learned[1] * learned[2]))
+    if not 1 / _MISTAKEN_SIZE <= factor <= _MISTAKEN_SIZE:
+        raise InputError(
+            f"the image has pixels of {voxel_size[2]:g} nm and the model learned at "
+            f"{learned[2]:g} nm, too far apart to be true; give the right voxel_size, Z,Y,X in nm"
+        )
+    return 1.0 if 1 / _SAME_SIZE <= factor <= _SAME_SIZE else factor
+
+
+def _size_notes(voxel_size: tuple[float, float, float] | None, model: Model) -> list[str]:
+    factor, learned = _enlargement(voxel_size, model), model.info.voxel_size
+    if factor == 1 or voxel_size is None or learned is None:
         return []
     return [
-        f"the image has pixels of {voxel_size[2]:g} nm but the model learned at {learned[2]:g} nm; "
-        "rescale the image to the model's pixels for a result you can trust"
+        f"the image has pixels of {voxel_size[2]:g} nm and the model learned at {learned[2]:g} nm: "
+        f"it saw the sections {factor:.3g} times as large"
     ]

@@ -154,9 +154,11 @@ class TrainSettings(_Settings):
         Augmentation: our own, that of the earlier project (`augment_keras`), or none.
     dice
         For the loss ``bce_dice``: weight of the soft Dice loss beside binary cross-entropy.
+    magnification
+        Factor by which sections are enlarged before the network sees them, here and at prediction.
     thicken
-        Pixels by which the membrane is thickened on every side for learning. The scores forgive a
-        thick membrane, not a gap.
+        Pixels, enlarged ones, by which the membrane is thickened on every side for learning. The
+        scores forgive a thick membrane, not a gap.
     averaging
         Share of the steps so far that the running average of the weights reaches back over; the
         average of step n moves by 1 / (1 + averaging · n). 0 takes the weights as they are.
@@ -188,6 +190,7 @@ class TrainSettings(_Settings):
     loss: str = "bce_dice"
     preset: Literal["axolemma", "keras", "none"] = "axolemma"
     dice: float = Field(default=0.5, ge=0)
+    magnification: float = Field(default=1.15, ge=0.1, le=10)
     thicken: int = Field(default=1, ge=0, le=20)
     averaging: float = Field(default=0.33, ge=0, le=1)
     save_every: float = Field(default=20.0, ge=0)
@@ -203,6 +206,7 @@ _EARLIER: dict[str, Any] = {
     "learning_rate": 5e-4,
     "schedule": "earlier",
     "loss": "bce",
+    "magnification": 1,
     "thicken": 0,
     "averaging": 0,
 }
