@@ -316,14 +316,6 @@ def test_what_is_validated_is_what_segment_gives(pairs, tmp_path):
     assert found["accuracy"] == pytest.approx(1 - wrong.mean(), abs=1e-12)
 
 
-def test_truth_is_enlarged_with_its_image():
-    truth = np.zeros((1, 8, 8), np.uint8)
-    truth[0, :, 2:4] = 1
-    large = training._resized_truth(truth, (16, 16))
-    assert large.dtype == np.uint8
-    np.testing.assert_array_equal(large[0], truth[0].repeat(2, 0).repeat(2, 1))
-
-
 def test_without_averaging_the_network_itself_is_kept(pairs, tmp_path, monkeypatch):
     moved = []
 

@@ -174,7 +174,7 @@ def train(
         str | None, typer.Option(help="Augmentation: axolemma, keras or none.")
     ] = None,
     magnification: Annotated[
-        float | None, typer.Option(help="Factor by which the network sees sections enlarged.")
+        float | None, typer.Option(help="Factor by which sections are enlarged for prediction.")
     ] = None,
     thicken: Annotated[
         int | None, typer.Option(help="Pixels by which membranes are thickened for learning.")

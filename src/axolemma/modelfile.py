@@ -43,9 +43,9 @@ class ModelInfo(BaseModel):
     context
         Neighbouring sections on either side that one prediction looks at.
     magnification
-        Factor by which the network sees sections enlarged.
+        Factor by which sections are enlarged for prediction.
     voxel_size
-        (Z, Y, X) in nm of the training data, before enlarging, None where it is not known.
+        (Z, Y, X) in nm of the training data, None where it is not known.
     thresholds
         Per way of averaging: a pixel is cell interior where ``1 - membrane map > threshold``, as
         the validation sections chose it.

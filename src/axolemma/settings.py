@@ -155,10 +155,11 @@ class TrainSettings(_Settings):
     dice
         For the loss ``bce_dice``: weight of the soft Dice loss beside binary cross-entropy.
     magnification
-        Factor by which sections are enlarged before the network sees them, here and at prediction.
+        Factor by which sections are enlarged for prediction, in validation too, but not for
+        learning: a membrane that is a little thicker than those it learned from has fewer gaps.
     thicken
-        Pixels, enlarged ones, by which the membrane is thickened on every side for learning. The
-        scores forgive a thick membrane, not a gap.
+        Pixels by which the membrane is thickened on every side for learning. The scores forgive a
+        thick membrane, not a gap.
     averaging
         Share of the steps so far that the running average of the weights reaches back over; the
         average of step n moves by 1 / (1 + averaging · n). 0 takes the weights as they are.

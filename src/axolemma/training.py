@@ -25,12 +25,10 @@ from axolemma.predict import (
     autocast,
     choose_device,
     choose_precision,
-    magnified_shape,
     neighbours,
     normalise,
     place,
     predict_section,
-    resized,
 )
 from axolemma.runs import Metrics, State, Weights, load_state, open_run, save_state
 from axolemma.settings import TrainSettings, check
@@ -218,17 +216,14 @@ def fit(
     torch.manual_seed(settings.seed)
     network = models.build(settings.model, **arguments)
     _check_crop(network, settings, data.images.shape)
-    images = _prepare(data, used.start)
+    images, truth = _prepare(data, used.start), data.truth
     black = [-float(section.mean() / section.std()) for section in data.images]
-    run = open_run(Path(run), settings, data_hash(images, data.truth))
+    run = open_run(Path(run), settings, data_hash(images, truth))
     if (run / "model.safetensors").is_file():
         (run / "state.safetensors").unlink(missing_ok=True)
         say(f"the run in {run} is finished already")
         return load_model(run / "model.safetensors")
 
-    # The network learns from enlarged sections and is validated on their own pixels.
-    shape = magnified_shape(data.truth.shape, settings.magnification)
-    images, truth = resized(images, shape), _resized_truth(data.truth, shape)
     place(network, device)
     average = copy.deepcopy(network).eval().requires_grad_(False)
     best = copy.deepcopy(average)
@@ -254,20 +249,22 @@ def fit(
     clock = _Clock(settings, state)
 
     def validate(candidate: nn.Module, kind: Average) -> dict[str, float]:
-        enlarged = [
-            predict_section(
-                candidate,
-                images[neighbours(z, context, len(images))],
-                average=kind,
-                precision=precision,
-                device=device,
-            )
-            for z in held_out
-        ]
-        maps = resized(np.stack(enlarged), data.truth.shape[1:])
+        maps = np.stack(
+            [
+                predict_section(
+                    candidate,
+                    images[neighbours(z, context, len(images))],
+                    magnification=settings.magnification,
+                    average=kind,
+                    precision=precision,
+                    device=device,
+                )
+                for z in held_out
+            ]
+        )
         if not np.isfinite(maps).all():
             raise AxolemmaError("the network predicts NaN; try a lower learning_rate")
-        return _summary(maps, data.truth[held_out.start : held_out.stop])
+        return _summary(maps, truth[held_out.start : held_out.stop])
 
     def validate_average(done: float) -> None:
         found = validate(average, "flips")
@@ -419,12 +416,6 @@ def _prepare(data: Pairs, first: int) -> NDArray[np.float32]:
         except InputError as error:
             raise InputError(f"{data.name}, section {z}: {error}") from None
     return np.stack(sections)
-
-
-def _resized_truth(truth: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    return np.stack([resized(s[None].astype(np.float32), shape)[0] >= 0.5 for s in truth]).astype(
-        np.uint8
-    )
 
 
 def _thickened(truth: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:
