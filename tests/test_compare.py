@@ -314,6 +314,9 @@ def test_the_best_comes_first(pairs, tmp_path, invented):
     assert values["pairs"][0]["one"] == "resunet"
     assert values["cliques"] == [["resunet", "unetplusplus"], ["unetplusplus", "unet"]]
     assert values["rows"][2]["interval"]["mean"] == pytest.approx(0.5535)
+    assert {cell["key"] for cell in values["cells"]} == {
+        file.parent.name for file in results(tmp_path / "out")
+    }
     found.write_csv(tmp_path / "ranking.csv")
     with (tmp_path / "ranking.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

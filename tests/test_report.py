@@ -7,18 +7,20 @@ import json
 import math
 import re
 import shutil
+import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from axolemma import report, training
+from axolemma import cli, compare, report, training
 from axolemma.datasets import phantom_pairs
 from axolemma.errors import AxolemmaError, InputError
 from axolemma.evaluation import evaluate_stacks
@@ -26,8 +28,11 @@ from axolemma.images import Stack, write_tiff
 from axolemma.metrics import SCORES, STACK_SCORES, Section, label_cells
 from axolemma.report import figures
 from axolemma.report.charts import Series, line_chart, ticks
+from axolemma.report.curves import comparison_curves
 from axolemma.report.explained import EXPLAINED
 from axolemma.report.markup import Html, tag
+from axolemma.report.methods import Method, sections
+from axolemma.report.overlays import representative
 from axolemma.settings import TrainSettings, check
 
 EVIL = "<script>alert(1)</script>"
@@ -113,6 +118,59 @@ def run(pairs, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def compared(pairs, tmp_path_factory):
+    """Return the folder of a comparison whose networks are noise: 2 models, 3 seeds, 1 fold."""
+    folder = tmp_path_factory.mktemp("compared") / "mine"
+    settings = {"data": "phantom", "models": ["unet", "cenet"], "losses": ["bce_dice"]}
+    settings |= {"presets": ["axolemma"], "seeds": [0, 1, 2], "folds": "seed", "sections": 4}
+    settings |= {"budget": 2.0, "steps": None, "training": {"crop": 64}}
+    settings["arguments"] = {"unet": {"width": 4, "unshuffle": True, "dropout": 0.2}}
+    truth = Stack(np.concatenate([pairs.truth, pairs.truth[:1]]), (0, 1), None, "truth")
+    rng = np.random.default_rng(1)
+    for model, seed in [(model, seed) for model in settings["models"] for seed in range(3)]:
+        cell = compare.Cell(model, "bce_dice", "axolemma", seed, 3, 3)
+        run = folder / "cells" / cell.key / "run"
+        run.mkdir(parents=True)
+        noise = 0.3 + 0.03 * seed + 0.06 * (model == "cenet")
+        drawn = truth.array[3:] + rng.normal(0, noise, (1, 96, 96))
+        info = {"threshold": 0.5, "sections": [3, 3]}
+        file = run.parent / "membrane.tif"
+        drawn = np.clip(drawn, 0, 1).astype(np.float32)
+        write_tiff(file, drawn, holds="membrane map", info=info)
+        proposal = Stack(drawn, (0, 1), None, "map", holds="membrane map", info=info)
+        found = evaluate_stacks(proposal, truth)
+        steps = 40 if model == "unet" else 20
+        result = {"sections": [3], "learned_from": [0, 1, 2], "validated_on": [2], "steps": steps}
+        result |= {"model": model, "loss": "bce_dice", "preset": "axolemma", "seed": seed}
+        result |= {"first": 3, "last": 3, "threshold": 0.5, "average": "flips", "jobs": 1}
+        result["scores"] = {name: found.suite.values[name].tolist() for name in SCORES}
+        result["best"] = {"v_rand": 0.9, "v_info": 0.9}
+        result |= dict.fromkeys(("training_seconds", "prediction_seconds", "memory_mib"), 1.0)
+        result |= {
+            "parameters": 9,
+            "gflop_per_megapixel": 1.0,
+            "arguments": {},
+            "threads": 1 + seed,
+        }
+        result |= {"machine": "abacus", "device": "cpu", "device_memory_mib": None}
+        result |= {"precision": "fp32", "versions": {"torch": "2"}}
+        result["weights_sha256"] = f"{seed}{model}" + 60 * "f"
+        (run.parent / "result.json").write_text(json.dumps(result))
+        told = {"settings": {"learning_rate": 0.003, "schedule": "cosine"}}
+        (run / "settings.json").write_text(json.dumps(told))
+        lines = [
+            {"step": steps * n // 20, "done": n / 20, "loss": 1 + seed, "seconds": n}
+            for n in range(1, 21)
+        ]
+        score = {"v_rand": 0.5 + seed / 10, "v_info": 0.9, "threshold": 0.5}
+        score |= {} if model == "unet" else {"accuracy": 0.8}
+        lines += [{"step": steps * n // 20, "done": n / 20, **score} for n in (5, 20)]
+        (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (folder / "comparison.json").write_text(json.dumps({"settings": settings}))
+    return folder, compare.load(folder).as_dict(), truth
+
+
 # Markup and charts
 
 
@@ -180,6 +238,40 @@ def test_long_series_are_thinned_and_flat_ones_have_room():
     chart = line_chart([Series("a", many, many)], title="t", x="x", y="y")
     assert len(Reader(chart).all("polyline")[0]["points"].split()) == 400
     line_chart([Series("a", [3], [0.0])], title="t", x="x", y="y")
+
+
+def test_specks_lie_behind_in_the_colour_of_their_series():
+    series = [
+        Series("a", [0.5], [0.5], "dotted"),
+        Series("b", [0.5], [0.2], "specks", shift=7),
+        Series("b", [0.5], [0.4], "dotted", shift=7),
+    ]
+    chart = line_chart(series, title="t", x="x", y="y", x_range=(0, 1), y_range=(0, 1), wide=True)
+    page = Reader(chart)
+    # The middle of 52 … 1000 - 14, where 7 to the right is asked for.
+    assert [float(dot["cx"]) for dot in page.all("circle") if float(dot["cx"]) > 100] == [
+        *(526, 519, 526),
+    ]
+    speck = page.all("circle")[4]  # after the two dots of each of the legend's samples
+    mean = page.all("circle")[-1]
+    assert (speck["fill"], speck["fill-opacity"]) == (mean["stroke"], "0.4")
+    assert page.words.count("b") == 1
+
+
+@hypothesis.settings(max_examples=20)
+@given(st.lists(st.integers(1, 50), min_size=2, max_size=9), st.booleans())
+def test_a_legend_stays_within_the_chart(lengths, wide):
+    series = [Series(length * "x", [0, 1], [0, 1]) for length in lengths]
+    page = Reader(line_chart(series, title="t", x="x", y="y", wide=wide))
+    _, _, width, height = map(float, page.all("svg")[0]["viewbox"].split())
+    names = page.all("text", "chart-name")
+    ends = [float(name["x"]) + 7.5 * length for name, length in zip(names, lengths, strict=True)]
+    assert max(ends) <= max(width, 36 + 7.5 * max(lengths))
+    places = [(float(name["y"]), float(name["x"])) for name in names]
+    assert places == sorted(places)
+    # What the legend needs more than one line for, the chart is higher.
+    assert height == 300 + places[-1][0] - places[0][0]
+    assert len({*places}) == len(lengths)
 
 
 def test_a_chart_of_nothing_is_refused():
@@ -328,7 +420,7 @@ def test_labels_one_section_and_nothing_wrong(pairs):
     page = read(report.evaluation_page(perfect))
     words = " ".join(page.words)
     assert "Taken as labels" in words
-    assert "No gap and no false membrane costs any V_rand." in words
+    assert "No gap and no false membrane alone costs any V_rand." in words
     assert not page.all("svg", "chart")
     assert "Map" in page.words
 
@@ -403,6 +495,149 @@ def test_the_page_of_a_comparison():
         report.comparison_page({"rows": []})
 
 
+def test_sections_in_words():
+    assert sections([2, 0, 1, 7]) == "sections 0 to 2 and 7"
+    assert sections([5]) == "section 5"
+    assert sections([1, 3, 5]) == "sections 1, 3 and 5"
+
+
+def test_the_page_of_a_comparisons_folder(compared):
+    folder, told, _ = compared
+    text = report.report_page([told | {"folder": folder, "svg": ["<svg><title>t</title></svg>"]}])
+    page = read(text)
+    words = " ".join(page.words)
+    # No picture of the data: nothing but drawings.
+    assert all(image["src"].startswith("data:image/svg+xml") for image in page.all("img"))
+    assert "axolemma report mine --truth phantom --image IMAGES" in words
+    assert str(folder.parent) not in text
+    for sentence in (
+        "2 networks learned membranes from phantom: unet (width 4, unshuffle, dropout 0.2) and "
+        "cenet. Arguments that are not named are the usual ones. All had the loss bce_dice, the "
+        "augmentation axolemma and crop 64.",
+        "Every training took 2 minutes, validation included. Each method was trained anew with 3 "
+        "seeds, 0, 1 and 2.",
+        "learned from sections 0 to 1; section 2 was held out to choose from, and section 3 was "
+        "tested.",
+        "The threshold was 0.5. Predictions were averaged over 4 flips.",
+        "1 (2 trainings), 2 (2 trainings), 3 (2 trainings)",  # threads
+        "In the mean these are: unet, 40; cenet, 20.",
+    ):
+        assert sentence in words
+    # Losses 1, 2, 3 and scores .5, .6, .7 of the seeds; the loss from 5 % on, a score from 25 %.
+    over = "over share of the budget, %: from"
+    for name in ("unet", "cenet"):
+        assert f"{name} {over} 2 to 2, lowest 2, highest 2." in words
+        assert f"{name} {over} 0.6 to 0.6, lowest 0.6, highest 0.6." in words
+    assert f"cenet {over} 0.8 to 0.8" in words
+    assert f"unet {over} 0.8" not in words
+    assert "The same for every method." in words
+    pale = [line for line in page.all("polyline") if line.get("stroke-opacity")]
+    assert len(pale) == 3 * 2 + 3 * 2 + 3
+    # Of every cell the first twelve characters of its weights, and its own scores.
+    for cell in told["cells"]:
+        assert cell["weights_sha256"][:12] in page.words
+        assert cell["weights_sha256"][:13] not in words
+        assert f"{cell['scores']['v_rand'][0]:.4f}" in words
+    specks = [dot for dot in page.all("circle") if dot.get("fill-opacity")]
+    assert len(specks) == 6
+
+
+def test_as_json_a_comparison_lacks_its_curves_only(compared, tmp_path):
+    _, told, truth = compared
+    file = tmp_path / "told.json"
+    file.write_text(json.dumps(told))
+    text = report.report_page([file], truth=truth)
+    words = " ".join(read(text).words)
+    for part in ("What was done", "Section by section", "Versions, machine and hashes"):
+        assert part in words
+    for part in ("Learning curves", "Where they are wrong", "Where it is wrong"):
+        assert part not in words
+
+
+def test_curves_of_equal_steps_and_of_none(compared, tmp_path):
+    folder, told, _ = compared
+    cells = [cell for cell in told["cells"] if cell["model"] == "unet"]
+    lost = Method("lost", ({"key": "none"},))
+    page = Reader(comparison_curves([lost, Method("unet", (cells[0],))], folder))
+    assert "Every training made 40 steps." in " ".join(page.words)
+    assert "pixel accuracy" not in " ".join(page.words).lower()
+    # The second method keeps its colour where the first has no line, and one curve is no mean.
+    assert {line["stroke"] for line in page.all("polyline") if line["points"].count(" ") > 1} == {
+        "#0b5fa5",
+        "#c8500a",
+    }
+    assert comparison_curves([lost], folder) == ""
+
+
+@pytest.mark.parametrize(
+    ("scores", "seed", "words"),
+    [
+        ([0.5], 0, "its only training that was tested on section 7, seed 0"),
+        ([0.9, 0.7], 1, "seed 1: of the 2 that were tested on section 7 the one with the lower"),
+        ([0.9, 0.5, 0.8], 2, "of the 3 that were tested on section 7 the one with the median"),
+        ([0.9, 0.5, 0.8, 0.6], 3, "the one with the lower V_rand of the two in the middle"),
+    ],
+)
+def test_a_median_training_stands_for_its_method(scores, seed, words):
+    cells = [
+        {"seed": n, "first": 7, "last": 7, "sections": [7], "scores": {"v_rand": [score]}}
+        for n, score in enumerate(scores)
+    ]
+    elsewhere = {"seed": 9, "first": 1, "last": 1, "sections": [1], "scores": {"v_rand": [0.7]}}
+    cell, told = representative(Method("a", (elsewhere, *cells)), (7, 7))
+    assert cell["seed"] == seed
+    assert words in told
+
+
+def test_overlays_of_a_comparison(compared, pairs, tmp_path):
+    folder, told, truth = compared
+    image = Stack(np.concatenate([pairs.images, pairs.images[:1]]), (0, 255), None, "image")
+    source = told | {"folder": folder}
+    page = read(report.report_page([source, source], truth=truth, image=image))
+    words = " ".join(page.words)
+    assert len(page.all("article")) == 2 * (1 + 2)
+    assert len(page.all("figure", "viewer")) == 2 * 2
+    for row in told["rows"]:
+        mine = [cell for cell in told["cells"] if cell["model"] == row["model"]]
+        middle = sorted(mine, key=lambda cell: cell["scores"]["v_rand"][0])[1]
+        assert (
+            f"Shown is seed {middle['seed']}: of the 3 that were tested on section 3 the one with "
+            "the median V_rand. At its own threshold, 0.5, V_rand is "
+            f"{middle['scores']['v_rand'][0]:.3f} and"
+        ) in words
+    assert "this truth is another one" not in words
+    assert "holds no picture" not in words
+    other = Stack(np.roll(truth.array, 5, axis=2), (0, 1), None, "other")
+    page = read(report.comparison_page(told, folder=folder, truth=other))
+    assert "this truth is another one, or was read in another way" in " ".join(page.words)
+    assert len(page.all("article")) == 2
+    with pytest.raises(InputError, match=r"truth \(1, 50, 96\)"):
+        report.comparison_page(told, folder=folder, truth=replace(truth, array=truth.array[:, :50]))
+    with pytest.raises(InputError, match="images have shape"):
+        report.comparison_page(
+            told, folder=folder, truth=truth, image=replace(image, array=image.array[:, :50])
+        )
+    with pytest.raises(InputError, match=r"membrane.tif: the map .* is not there any more"):
+        report.comparison_page(told, folder=tmp_path, truth=truth)
+
+
+def test_a_comparisons_page_from_the_command_line(compared, tmp_path, monkeypatch, capsys):
+    folder, _, _ = compared
+    file = tmp_path / "page.html"
+    monkeypatch.setattr(sys, "argv", ["axolemma", "report", str(folder), "-o", str(file)])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    words = " ".join(read(file.read_text("utf-8")).words)
+    for part in (
+        "2 methods on phantom",
+        "Learning curves",
+        "Average ranks",
+        "Where they are wrong",
+    ):
+        assert part in words
+    assert capsys.readouterr().out.strip().endswith("page.html")
+
+
 def test_a_report_finds_out_what_its_sources_are(run, pairs, found, tmp_path):
     proposal, told = tmp_path / "membrane.tif", tmp_path / "told.json"
     told.write_text(json.dumps(COMPARED))
@@ -469,11 +704,15 @@ def test_a_browser_prints_whole_or_not_at_all(monkeypatch, tmp_path):
     CHROMIUM is None or importlib.util.find_spec("playwright") is None,
     reason="needs Chromium and the package playwright",
 )
-def test_the_page_lives_in_a_browser(found, pairs, tmp_path):
+def test_the_page_lives_in_a_browser(found, pairs, compared, tmp_path):
     from playwright.sync_api import sync_playwright
 
     file = tmp_path / "page.html"
     report.write_page(file, report.evaluation_page(found, images=pairs.images))
+    folder, told, truth = compared
+    overlaid = tmp_path / "compared.html"
+    source = told | {"folder": folder, "svg": [compare.load(folder).picture()]}
+    report.write_page(overlaid, report.report_page([source], truth=truth))
     flags = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
@@ -506,6 +745,13 @@ def test_the_page_lives_in_a_browser(found, pairs, tmp_path):
         page.set_viewport_size({"width": 400, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth") == 400
         page.screenshot(path=tmp_path / "page.png", full_page=True)
+        page.goto(overlaid.as_uri())
+        assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+        assert page.evaluate("document.images.length") > 8
+        assert page.evaluate("document.documentElement.scrollWidth") == 400
+        viewer = page.locator(".viewer").last
+        viewer.get_by_role("button", name="Proposal").click()
+        assert viewer.evaluate(shown) == [True, False, True, False]
         browser.close()
     assert trouble == []
     assert all(url.startswith(("file:", "data:")) for url in asked)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from axolemma.charts import critical_difference_svg
+from axolemma.compare.cells import Cell
 from axolemma.errors import AxolemmaError
 from axolemma.images import replacing
 from axolemma.metrics import SCORES, Interval
@@ -130,12 +131,14 @@ class Comparison:
             )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything, for JSON; pairs and cliques by the methods' names."""
+        """Return everything, for JSON; pairs and cliques by the methods' names, cells with keys."""
         found = asdict(self)
         names = [row.name for row in self.rows]
         for pair in found["pairs"]:
             pair |= {"one": names[pair["one"]], "other": names[pair["other"]]}
         found["cliques"] = [[names[method] for method in group] for group in self.cliques]
+        for cell in found["cells"]:
+            cell["key"] = Cell(**{part: cell[part] for part in Cell.__slots__}).key
         return found
 
     def write_csv(self, path: str | Path) -> None:

@@ -64,15 +64,22 @@ def evaluation_page(
     return page(evaluation_document(found, images=images, run=run, title=title))
 
 
-def comparison_page(told: Mapping[str, Any], *, title: str = "Comparison") -> str:
+def comparison_page(
+    told: Mapping[str, Any],
+    *,
+    folder: Path | None = None,
+    truth: Stack | None = None,
+    image: Stack | None = None,
+    title: str | None = None,
+) -> str:
     """Return the page of a comparison's `as_dict`, see `comparisons.comparison_document`.
 
     Raises
     ------
     InputError
-        If it has no rows.
+        If it has no rows, or its predictions do not fit the truth or the image.
     """
-    return page(comparison_document(told, title=title))
+    return page(comparison_document(told, folder=folder, truth=truth, image=image, title=title))
 
 
 def report_page(
@@ -88,10 +95,11 @@ def report_page(
     Parameters
     ----------
     sources
-        Folders of trainings, folders or files of segmentations, and comparisons: their `as_dict`
-        or JSON files of it.
+        Folders of trainings, folders or files of segmentations, and comparisons: JSON files of
+        their `as_dict`, or that with the key ``folder`` added, whose trainings are then shown too.
     truth
-        What segmentations are scored against, from `images.read_truth`.
+        What segmentations, and the predictions in the folder of a comparison, are scored against;
+        from `images.read_truth`.
     image
         The sections to show them over.
     slices
@@ -105,7 +113,7 @@ def report_page(
         If a source is none of these, or a segmentation comes without a truth.
     """
     documents = [
-        comparison_document(source)
+        _compared(source, truth, image, slices, prefix=f"{n}-" if n else "")
         if isinstance(source, Mapping)
         else _document(Path(source), truth, image, slices, prefix=f"{n}-" if n else "")
         for n, source in enumerate(sources)
@@ -117,6 +125,25 @@ def _run(run: str | Path) -> Document:
     from axolemma.report.runs import run_document  # waits for torch, the other pages need not
 
     return run_document(run)
+
+
+def _compared(
+    told: Mapping[str, Any],
+    truth: Stack | None,
+    image: Stack | None,
+    slices: str | None,
+    *,
+    prefix: str,
+) -> Document:
+    folder = told.get("folder")
+    return comparison_document(
+        told,
+        folder=None if folder is None else Path(folder),
+        truth=truth,
+        image=image,
+        slices=slices,
+        prefix=prefix,
+    )
 
 
 def _document(

@@ -18,8 +18,13 @@ COLOURS = ("#0b5fa5", "#c8500a", "#00795a", "#a3467f", "#6b5b00", "#4b5563")
 #: So are their lines, for prints without colour.
 _DASHES = (None, "7 3", "2 3", "9 3 2 3")
 
-_WIDTH, _HEIGHT = 480.0, 300.0
+_WIDTH, _WIDE, _HEIGHT = 480.0, 1000.0, 300.0
 _LEFT, _RIGHT, _BOTTOM = 52.0, 14.0, 44.0
+#: Styles of what stands behind the series that follows it.
+_UNNAMED = ("pale", "specks")
+
+#: Of a line of the legend, which may have several.
+_LINE = 20.0
 
 #: A line of more points than this shows the means of so many groups.
 _MOST = 400
@@ -36,32 +41,37 @@ class Series:
     x, y
         Equally many numbers.
     style
-        A line, a line with a dot on every point, dots alone; or a pale line that is not in the
-        legend, in the colour of the series that follows it.
+        A line, a line with a dot on every point, dots alone; or a pale line or pale specks that are
+        not in the legend, in the colour of the series that follows them.
+    shift
+        How far to the right it is drawn of where it belongs, so that the dots of several series at
+        one place stand side by side; in units of which a chart is 480 wide, a wide one 1000.
     """
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
-    style: Literal["line", "dotted", "dots", "pale"] = "line"
+    style: Literal["line", "dotted", "dots", "pale", "specks"] = "line"
+    shift: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """From values to places: `left` to `right` along x, `low` to `high` along y."""
+    """From values to places: `left` to `right` as far as `end`, `low` to `high` up from `foot`."""
 
     left: float
     right: float
     low: float
     high: float
     top: float
+    foot: float
+    end: float
 
     def across(self, x: float) -> float:
-        return _LEFT + (x - self.left) / (self.right - self.left) * (_WIDTH - _LEFT - _RIGHT)
+        return _LEFT + (x - self.left) / (self.right - self.left) * (self.end - _LEFT)
 
     def up(self, y: float) -> float:
-        foot = _HEIGHT - _BOTTOM
-        return foot - (y - self.low) / (self.high - self.low) * (foot - self.top)
+        return self.foot - (y - self.low) / (self.high - self.low) * (self.foot - self.top)
 
 
 def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
@@ -91,6 +101,7 @@ def line_chart(
     y_range: tuple[float, float] | None = None,
     marks: Mapping[float, str] | None = None,
     x_ticks: Sequence[float] | None = None,
+    wide: bool = False,
 ) -> Html:
     """Draw lines over one pair of axes.
 
@@ -106,6 +117,8 @@ def line_chart(
         Values of x where an upright line stands, with its words.
     x_ticks
         Where the ticks of x stand; at round numbers where None.
+    wide
+        For the whole width of a page rather than for half of it.
 
     Returns
     -------
@@ -121,30 +134,37 @@ def line_chart(
     every = np.concatenate([np.empty((0, 2)), *points])
     if not len(every):
         raise InputError(f"the chart '{title}' has no finite point to draw")
-    named = [one for one in series if one.style != "pale"]
+    named = [one for one in series if one.style not in _UNNAMED]
+    width = _WIDE if wide else _WIDTH
+    legend, lower = _legend(named, width) if len(named) > 1 else (Html(""), 0.0)
+    longer = max(0.0, lower - _LINE)  # what further lines of the legend take, the chart gets
     frame = _Frame(
         *(x_range or _span(every[:, 0], room=0.0)),
         *(y_range or _span(every[:, 1], room=0.06)),
-        top=(78.0 if len(named) > 1 else 52.0) + (14.0 if marks else 0.0),
+        top=(58.0 + lower if lower else 52.0) + (14.0 if marks else 0.0),
+        foot=_HEIGHT + longer - _BOTTOM,
+        end=width - _RIGHT,
     )
-    lines = []
-    number = 0
+    behind: list[Html] = []
+    before: list[Html] = []
     for one, found in zip(series, points, strict=True):
-        lines.append(_drawn(one, found, number, frame))
-        number += one.style != "pale"
+        layer = behind if one.style in _UNNAMED else before
+        layer.append(_drawn(one, found, len(before), frame))
     return tag(
         "svg",
         tag("title", title),
         tag("desc", _description(named, x)),
         _text(title, 0, 14, class_="chart-title"),
-        _legend(named) if len(named) > 1 else "",
+        legend,
         _text(y, 0, frame.top - (28 if marks else 14), class_="chart-note"),
         *_axes(frame, x, x_ticks),
         *(_mark(frame, value, words) for value, words in (marks or {}).items()),
-        *lines,
-        viewBox=f"0 0 {_WIDTH:g} {_HEIGHT:g}",
+        *behind,
+        *before,
+        viewBox=f"0 0 {width:g} {_HEIGHT + longer:g}",
         role="img",
         class_="chart",
+        style="min-width:700px" if wide else None,
     )
 
 
@@ -154,7 +174,7 @@ def _finite(series: Series) -> NDArray[np.float64]:
         raise InputError(f"series '{series.name}' has {len(series.x)} x and {len(series.y)} y")
     points = np.array([series.x, series.y], np.float64).T
     points = points[np.isfinite(points).all(axis=1)]
-    if len(points) <= _MOST or series.style in ("dots", "dotted"):
+    if len(points) <= _MOST or series.style in ("dots", "dotted", "specks"):
         return points
     return np.array([group.mean(axis=0) for group in np.array_split(points, _MOST)])
 
@@ -167,7 +187,7 @@ def _span(values: NDArray[np.float64], *, room: float) -> tuple[float, float]:
 
 
 def _axes(frame: _Frame, x: str, x_ticks: Sequence[float] | None) -> Iterator[Html]:
-    foot, end = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
+    foot, end = frame.foot, frame.end
     levels = ticks(frame.low, frame.high)
     for value, words in zip(levels, _numbers(levels), strict=True):
         at = f"{frame.up(value):.1f}"
@@ -181,19 +201,19 @@ def _axes(frame: _Frame, x: str, x_ticks: Sequence[float] | None) -> Iterator[Ht
         yield _text(
             words, frame.across(value), foot + 18, text_anchor="middle", class_="chart-tick"
         )
-    yield _text(x, end, _HEIGHT - 6, text_anchor="end", class_="chart-note")
+    yield _text(x, end, foot + _BOTTOM - 6, text_anchor="end", class_="chart-note")
 
 
 def _mark(frame: _Frame, value: float, words: str) -> Html:
     at = frame.across(value)
-    near_the_end = at > 0.7 * _WIDTH
+    near_the_end = at > 0.7 * (frame.end + _RIGHT)
     return joined(
         tag(
             "line",
             x1=f"{at:.1f}",
             x2=f"{at:.1f}",
             y1=frame.top - 16,
-            y2=_HEIGHT - _BOTTOM,
+            y2=frame.foot,
             class_="chart-mark",
         ),
         _text(
@@ -208,9 +228,11 @@ def _mark(frame: _Frame, value: float, words: str) -> Html:
 
 def _drawn(series: Series, points: NDArray[np.float64], number: int, frame: _Frame) -> Html:
     colour = COLOURS[number % len(COLOURS)]
-    places = [(f"{frame.across(a):.1f}", f"{frame.up(b):.1f}") for a, b in points.tolist()]
+    places = [
+        (f"{frame.across(a) + series.shift:.1f}", f"{frame.up(b):.1f}") for a, b in points.tolist()
+    ]
     parts = []
-    if series.style != "dots" and places:
+    if series.style not in ("dots", "specks") and places:
         pale = series.style == "pale"
         parts.append(
             tag(
@@ -224,25 +246,33 @@ def _drawn(series: Series, points: NDArray[np.float64], number: int, frame: _Fra
                 stroke_linejoin="round",
             )
         )
-    if series.style in ("dots", "dotted"):
+    if series.style in ("dots", "dotted", "specks"):
+        shape = {"fill": "#fff" if number % 2 else colour, "stroke": colour, "stroke_width": 2}
+        shape |= {"r": 3.5}
+        if series.style == "specks":
+            shape = {"fill": colour, "fill_opacity": 0.4, "r": 3}
         for (cx, cy), (a, b) in zip(places, points.tolist(), strict=True):
             words = tag("title", f"{series.name}, {a:g}: {b:.4g}")
-            shape = {"fill": "#fff" if number % 2 else colour, "stroke": colour, "stroke_width": 2}
-            parts.append(tag("circle", words, cx=cx, cy=cy, r=3.5, **shape))
+            parts.append(tag("circle", words, cx=cx, cy=cy, **shape))
     return tag("g", *parts)
 
 
-def _legend(series: Sequence[Series]) -> Html:
-    parts, at = [], 0.0
+def _legend(series: Sequence[Series], width: float) -> tuple[Html, float]:
+    """Return the legend, in lines of `width`, and how high it is."""
+    parts, at, line = [], 0.0, 0.0
     for number, one in enumerate(series):
+        ends = at + 36 + 7.5 * len(one.name)
+        if at and ends > width:
+            at, line = 0.0, line + _LINE
+            ends = 36 + 7.5 * len(one.name)
         sample = np.array([(0.0, 0.0), (1.0, 0.0)] if one.style != "dots" else [(0.5, 0.0)])
-        frame = _Frame(0, (_WIDTH - _LEFT - _RIGHT) / 24, 0, 1, 0)
+        frame = _Frame(0, 1, 0, 1, top=-1, foot=0, end=_LEFT + 24)
         drawn = _drawn(Series(one.name, [], [], one.style), sample, number, frame)
-        move = f"translate({at + 2 - _LEFT:.0f} {35 - (_HEIGHT - _BOTTOM):.0f})"
+        move = f"translate({at + 2 - _LEFT:.0f} {35 + line:.0f})"
         parts.append(tag("g", drawn, transform=move))
-        parts.append(_text(one.name, at + 33, 39, class_="chart-name"))
-        at += 33 + 7.5 * len(one.name) + 22
-    return joined(*parts)
+        parts.append(_text(one.name, at + 36, 39 + line, class_="chart-name"))
+        at = ends + 22
+    return joined(*parts), line + _LINE
 
 
 def _text(words: str, x: float, y: float, **attributes: object) -> Html:

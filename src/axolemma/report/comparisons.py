@@ -4,13 +4,27 @@ import base64
 import html
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from axolemma.errors import InputError
+from axolemma.images import Stack
 from axolemma.metrics import SCORES
 from axolemma.report.markup import Html, joined, tag
+from axolemma.report.methods import Method, data_name, described, methods_of, provenance, spread
+from axolemma.report.overlays import overlay_documents
 from axolemma.report.page import Document, Part
-from axolemma.report.parts import count, facts, figure, listed, number, paragraph, row, table
+from axolemma.report.parts import (
+    count,
+    facts,
+    figure,
+    listed,
+    number,
+    paragraph,
+    row,
+    table,
+    tiles,
+)
 
 __all__ = ["comparison_document"]
 
@@ -39,9 +53,30 @@ _TITLES = {
     "memory_mib": "memory, MiB",
     "device_memory_mib": "GPU memory, MiB",
 }
+#: Of numbers that are no scores.
+_FORMATS = {
+    "over_sections": ".4f",
+    "over_seeds": ".4f",
+    "rank": ".2f",
+    "gflop_per_megapixel": ",.1f",
+    "training_seconds": ",.0f",
+    "steps": ",.0f",
+    "prediction_seconds": ".2f",
+    "memory_mib": ",.0f",
+    "device_memory_mib": ",.0f",
+}
 
 
-def comparison_document(told: Mapping[str, Any], *, title: str = "Comparison") -> Document:
+def comparison_document(
+    told: Mapping[str, Any],
+    *,
+    folder: Path | None = None,
+    truth: Stack | None = None,
+    image: Stack | None = None,
+    slices: str | None = None,
+    title: str | None = None,
+    prefix: str = "",
+) -> Document:
     """Tell what a comparison found.
 
     Parameters
@@ -50,36 +85,129 @@ def comparison_document(told: Mapping[str, Any], *, title: str = "Comparison") -
         Its `as_dict`: ``rows``, a list of mappings with ``name``, ``v_rand``, ``v_info``, or these
         two among ``scores``, and any other columns. Where they are there, ``verdict`` and
         ``notes``, lists of sentences; ``svg``, one picture, a list of them or a mapping of
-        captions to them; ``pairs``, ``friedman``, ``failed``, ``missing`` and ``settings``.
+        captions to them; ``pairs``, ``friedman``, ``failed``, ``missing``, ``settings`` and
+        ``cells``, from which the spread over sections and seeds and the versions are told.
+    folder
+        Of the comparison: how its trainings went is read from there.
+    truth, image, slices
+        With a folder and a truth every method is shown against it, see
+        `overlays.overlay_documents`. Without them the page shows no picture of the data.
     title
         Of the page.
+    prefix
+        Of the names in the page; another one for each document of a page.
 
     Raises
     ------
     InputError
-        If there are no rows.
+        If there are no rows, or truth or image do not fit the predictions.
     """
     rows = told.get("rows")
     if not isinstance(rows, list | tuple) or not rows or not all(map(_is_row, rows)):
         raise InputError("this is no comparison: it has no list of rows, one for each method")
     ranked = sorted((_lifted(found) for found in rows), key=_rank)
+    methods = methods_of(told, ranked)
     pictures = list(_pictures(told.get("svg")))
     keys = list(dict.fromkeys(key for found in ranked for key in found if key != "name"))
     shown = [key for key in keys if key not in (*_METHOD, *_COSTS, "scores")]
     shown.sort(key=_first)
-    ranking = _table(ranked, shown, "The methods, the highest V_rand first.")
+    caption = "The methods, the highest V_rand first"
+    for key in ("seeds", "sections"):
+        many = ranked[0].get(key)
+        if isinstance(many, int) and all(found.get(key) == many for found in ranked):
+            shown.remove(key)
+            caption += f", {count(many, key[:-1])}"
+    ranking = _table(ranked, shown, f"{caption}.")
     parts = [
-        Part("Verdict", listed(_sentences(told.get("verdict")))),
+        Part("What was done", described(told, methods)),
+        Part("Verdict", joined(_tiles(ranked, told), listed(_sentences(told.get("verdict"))))),
         Part("Ranking", joined(ranking, *pictures)),
+        Part("Section by section", spread(methods, _tested(told))),
         Part("Every two of them", _pairs(told)),
+        Part("Learning curves", _curves(methods, folder)),
         Part("What they cost", _optional(ranked, keys, _COSTS, "Means over their trainings.")),
         Part("Every score", _all_scores(ranked)),
         Part("What they are", _optional(ranked, keys, _METHOD, "The methods.")),
         Part("Notes and gaps", _gaps(told)),
         Part("Settings", _settings(told)),
+        Part("Versions, machine and hashes", provenance(told, methods)),
     ]
+    overlays: tuple[Document, ...] = ()
+    if folder is not None and truth is not None:
+        found = overlay_documents(methods, folder, truth, image=image, slices=slices, prefix=prefix)
+        overlays = tuple(found)
+    elif folder is not None:
+        parts.append(Part("Where they are wrong", _how_to_see(told, folder)))
     return Document(
-        "Comparison", title, _lead(ranked, told), tuple(part for part in parts if part.body)
+        "Comparison",
+        title or _named(ranked, told),
+        _lead(ranked, told),
+        tuple(part for part in parts if part.body),
+        overlays,
+    )
+
+
+def _named(ranked: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> str:
+    settings = told.get("settings")
+    if not isinstance(settings, Mapping) or "data" not in settings:
+        return "Comparison"
+    return f"{count(len(ranked), 'method')} on {data_name(settings)}"
+
+
+def _tested(told: Mapping[str, Any]) -> list[int]:
+    sections = told.get("sections")
+    return list(sections) if isinstance(sections, list | tuple) else []
+
+
+def _tiles(ranked: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> Html:
+    """Return what to remember of a comparison, as large numbers."""
+    best, found = ranked[0], []
+    name = str(best.get("name", "the first"))
+    if isinstance(score := best.get("v_rand"), float):
+        ends = best.get("interval")
+        sure = ""
+        if isinstance(ends, tuple) and _is_interval(ends):
+            sure = f"; 95 % interval {ends[0]:.3f} … {ends[1]:.3f}"
+        found.append(("Highest V_rand", f"{score:.3f}", f"{name}{sure}"))
+    if isinstance(score := best.get("v_info"), float):
+        found.append(("V_info of the same", f"{score:.3f}", "mean over the sections"))
+    first_two = [one.get("name") for one in ranked[:2]]
+    for pair in told.get("pairs") or ():
+        if _is_row(pair) and [pair.get("one"), pair.get("other")] == first_two:
+            apart = pair.get("difference") or {}
+            mean, low, high = (_signed(apart.get(end), 3) for end in ("mean", "low", "high"))
+            note = f"{pair['other']}; 95 % interval {low} … {high}"
+            found.append(("V_rand ahead of the next", mean, note))
+    cells = told.get("cells")
+    if isinstance(cells, list | tuple) and cells:
+        lacking = len(told.get("failed") or ()) + len(told.get("missing") or ())
+        note = f"{lacking} more failed or not run yet" if lacking else "all of them finished"
+        found.append(("Trainings", f"{len(cells):,}", note))
+    return tiles(*found) if found else Html("")
+
+
+def _signed(value: Any, decimals: int) -> str:
+    """Write a difference with its sign, – where there is none."""
+    if not isinstance(value, float | int):
+        return "–"
+    return f"{value:+.{decimals}f}".replace("-", "−")
+
+
+def _curves(methods: Sequence[Method], folder: Path | None) -> Html:
+    if folder is None:
+        return Html("")
+    from axolemma.report.curves import comparison_curves  # waits for torch, the rest need not
+
+    return comparison_curves(methods, folder)
+
+
+def _how_to_see(told: Mapping[str, Any], folder: Path) -> Html:
+    settings = told.get("settings")
+    data = data_name(settings) if isinstance(settings, Mapping) else "TRUTH"
+    return paragraph(
+        "This page holds no picture of the data; ",
+        tag("code", f"axolemma report {folder.name} --truth {data} --image IMAGES"),
+        " shows every method over the sections that it was tested on, with its errors.",
     )
 
 
@@ -191,8 +319,8 @@ def _value(value: Any) -> Any:
 
 
 def _column(key: str, value: Any) -> Any:
-    if key == "rank" and isinstance(value, float):
-        return f"{value:.2f}"
+    if key in _FORMATS and isinstance(value, float):
+        return format(value, _FORMATS[key])
     return _value(value)
 
 
@@ -204,12 +332,8 @@ def _pairs(told: Mapping[str, Any]) -> Html:
     for pair in pairs:
         sure = pair.get("difference") or {}
         ends = [sure.get(end) for end in ("mean", "low", "high")]
-        mean, low, high = (
-            f"{end:+.4f}".replace("-", "−") if isinstance(end, float) else "–" for end in ends
-        )
-        tests = (
-            f"{p:.4f}" if isinstance(p, float) else "–" for p in (pair.get("p"), pair.get("p_holm"))
-        )
+        mean, low, high = (_signed(end, 4) for end in ends)
+        tests = (_probability(p) for p in (pair.get("p"), pair.get("p_holm")))
         other = joined(pair.get("other", ""))
         rows.append(row(pair.get("one", ""), other, mean, f"{low} … {high}", *tests))
     caption = (
@@ -221,10 +345,16 @@ def _pairs(told: Mapping[str, Any]) -> Html:
     friedman = told.get("friedman")
     if isinstance(friedman, list | tuple) and len(friedman) == 2:
         words = (
-            f"Friedman's test over all of them: statistic {friedman[0]:.3g}, p = {friedman[1]:.3g}."
+            f"Friedman's test over all of them: statistic {friedman[0]:.3g}, p = {friedman[1]:.2g}."
         )
         return joined(body, paragraph(words))
     return body
+
+
+def _probability(p: Any) -> str:
+    if not isinstance(p, float):
+        return "–"
+    return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
 
 
 def _all_scores(rows: Sequence[Mapping[str, Any]]) -> Html:

@@ -28,7 +28,7 @@ from axolemma.report.parts import (
     tiles,
 )
 
-__all__ = ["evaluation_document"]
+__all__ = ["evaluation_document", "places_document"]
 
 #: Sections that have a figure for their low V_rand; places that have a crop; lines of the list.
 _FIGURES, _CROPS, _LINES = 24, 12, 60
@@ -73,13 +73,7 @@ def evaluation_document(
     InputError
         If the images have another shape than the scored sections.
     """
-    shape = (len(found.pair), *found.pair.truth.shape[-2:])
-    if images is not None and images.shape != shape:
-        raise InputError(
-            f"the images have shape {images.shape} and the scored sections {shape}; "
-            "give the same sections"
-        )
-    viewers, crops = _pictures(found, images, prefix)
+    viewers, crops = _pictures(found, images, prefix, _FIGURES, _CROPS)
     parts = [
         Part("Result", _result(found)),
         Part("Section by section", _by_section(found)),
@@ -89,6 +83,43 @@ def evaluation_document(
         Part("How it was read and scored", _how(found, run)),
     ]
     return Document("Evaluation", title, _lead(found), tuple(parts))
+
+
+def places_document(
+    found: Evaluation,
+    *,
+    images: NDArray[Any] | None,
+    kind: str,
+    title: str,
+    lead: str,
+    prefix: str,
+    figures: int,
+    crops: int,
+) -> Document:
+    """Show where a proposal is wrong, without its scores.
+
+    Parameters
+    ----------
+    found, images, prefix
+        See `evaluation_document`.
+    kind, title, lead
+        Of the document.
+    figures
+        How many sections to show, those of the lowest V_rand; so are those of the crops.
+    crops
+        How many of the costliest places to show.
+
+    Raises
+    ------
+    InputError
+        If the images have another shape than the scored sections.
+    """
+    viewers, cut_out = _pictures(found, images, prefix, figures, crops)
+    parts = (
+        Part("What costs most", _costs(found, cut_out, prefix)),
+        Part("Where it is wrong", _where(found, viewers, images is not None)),
+    )
+    return Document(kind, title, lead, parts)
 
 
 def _lead(found: Evaluation) -> str:
@@ -226,19 +257,25 @@ def _line(values: dict[str, NDArray[np.float64]], z: int) -> list[float]:
 
 
 def _pictures(
-    found: Evaluation, images: NDArray[Any] | None, prefix: str
+    found: Evaluation, images: NDArray[Any] | None, prefix: str, most: int, places: int
 ) -> tuple[list[Html], dict[int, str]]:
     """Return the sections' viewers, and the crops by the place of their error in the list."""
+    shape = (len(found.pair), *found.pair.truth.shape[-2:])
+    if images is not None and images.shape != shape:
+        raise InputError(
+            f"the images have shape {images.shape} and the scored sections {shape}; "
+            "give the same sections"
+        )
     suite = found.suite
     at = 0.5 if suite.threshold is None else suite.threshold
     ranked = np.argsort(suite.values["v_rand"], kind="stable")
-    worst = {suite.sections[z] for z in ranked[:_FIGURES].tolist()}
-    worst |= {wrong.section for wrong in found.mistakes[:_CROPS]}  # its crops point to its figure
+    worst = {suite.sections[z] for z in ranked[:most].tolist()}
+    worst |= {wrong.section for wrong in found.mistakes[:places]}  # its crops point to its figure
     viewers: list[Html] = []
     crops: dict[int, str] = {}
     for z, (section_number, cut) in enumerate(zip(suite.sections, found.pair.each(), strict=True)):
         wanted = [
-            n for n, wrong in enumerate(found.mistakes[:_CROPS]) if wrong.section == section_number
+            n for n, wrong in enumerate(found.mistakes[:places]) if wrong.section == section_number
         ]
         if section_number not in worst:
             continue
@@ -344,7 +381,7 @@ def _key(*, outlined: bool = False) -> Html:
 
 def _costs(found: Evaluation, crops: dict[int, str], prefix: str) -> Html:
     if not found.mistakes:
-        return paragraph("No gap and no false membrane costs any V_rand.")
+        return paragraph("No gap and no false membrane alone costs any V_rand.")
     cards = []
     for n, source in sorted(crops.items()):
         one = found.mistakes[n]

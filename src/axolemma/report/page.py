@@ -38,12 +38,15 @@ class Document:
         One or two plain sentences.
     parts
         In the order of the list of contents.
+    within
+        Documents that belong to it and stand below it, each with a heading of its own.
     """
 
     kind: str
     title: str
     lead: str
     parts: tuple[Part, ...]
+    within: tuple["Document", ...] = ()
 
 
 def page(*documents: Document, title: str | None = None) -> str:
@@ -78,8 +81,13 @@ def page(*documents: Document, title: str | None = None) -> str:
             name = f"part-{n}-{m}"
             sections.append(_section(name, part))
             words = part.title if alone else f"{document.title}: {part.title.lower()}"
-            contents.append(tag("li", tag("a", words, href=f"#{name}")))
+            contents.append(_entry(words, name))
         bodies.append(joined(*sections) if alone else _article(document, sections))
+        for m, inner in enumerate(document.within, start=1):
+            name = f"within-{n}-{m}"
+            sections = [_section(f"{name}-{k}", part) for k, part in enumerate(inner.parts, 1)]
+            contents.append(_entry(f"{inner.kind}: {inner.title}", name))
+            bodies.append(_article(inner, sections, name))
     return "<!doctype html>\n" + tag(
         "html",
         _head(heading),
@@ -111,10 +119,14 @@ def _section(name: str, part: Part) -> Html:
     return tag("section", heading, part.body, id=name, aria_labelledby=f"{name}-title")
 
 
-def _article(document: Document, sections: Sequence[Html]) -> Html:
+def _entry(words: str, name: str) -> Html:
+    return tag("li", tag("a", words, href=f"#{name}"))
+
+
+def _article(document: Document, sections: Sequence[Html], name: str | None = None) -> Html:
     head = (tag("p", document.kind, class_="kind"), tag("h1", document.title))
     lead = tag("p", document.lead, class_="lead")
-    return tag("article", tag("header", *head, lead), *sections)
+    return tag("article", tag("header", *head, lead), *sections, id=name)
 
 
 def _head(title: str) -> Html:

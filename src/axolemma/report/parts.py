@@ -6,6 +6,7 @@ from typing import Any
 from axolemma.report.markup import Html, joined, tag
 
 __all__ = [
+    "AVERAGES",
     "count",
     "facts",
     "figure",
@@ -17,6 +18,9 @@ __all__ = [
     "table",
     "tiles",
 ]
+
+#: Over what predictions are averaged, in words.
+AVERAGES = {"none": "one pose", "flips": "4 flips", "dihedral": "8 flips and turns"}
 
 
 def number(value: float) -> str:
@@ -158,5 +162,5 @@ def _cell(place: int, value: object) -> Html:
         return tag("td", number(value), class_="number")
     if place == 0:
         return tag("th", value, scope="row")
-    numeric = not isinstance(value, Html) and str(value)[:1] in "0123456789-−+.–"
+    numeric = not isinstance(value, Html) and str(value)[:1] in "0123456789-−+.–<"
     return tag("td", value, class_="number" if numeric else None)

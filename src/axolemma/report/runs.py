@@ -1,25 +1,18 @@
 """The folder of a training as a document: what was done, how it went, and of what it was made."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from axolemma.errors import InputError
 from axolemma.modelfile import ModelInfo, load_model
 from axolemma.report.charts import Series, line_chart
+from axolemma.report.curves import learning_rates, rate_figure, read_reports, smooth
 from axolemma.report.markup import Html, joined, tag
 from axolemma.report.page import Document, Part
-from axolemma.report.parts import facts, figure, paragraph, row, table, tiles
-from axolemma.training import schedule
+from axolemma.report.parts import AVERAGES, facts, figure, paragraph, row, table, tiles
 
 __all__ = ["run_document"]
-
-_SCHEDULES = {
-    "cosine": "Warm-up, then a cosine to zero over the budget.",
-    "earlier": "By epochs of 300 steps, as the earlier project did it.",
-}
-_AVERAGES = {"none": "one pose", "flips": "4 flips", "dihedral": "8 flips and turns"}
 
 
 def run_document(run: str | Path) -> Document:
@@ -39,7 +32,7 @@ def run_document(run: str | Path) -> Document:
     run = Path(run)
     record = _read(run / "settings.json")
     settings: dict[str, Any] = record["settings"]
-    lines = _lines(run / "metrics.jsonl")
+    lines = read_reports(run / "metrics.jsonl")
     info = load_model(run).info if (run / "model.safetensors").is_file() else None
     data = str(settings.get("data", "arrays"))
     parts = [
@@ -67,19 +60,6 @@ def _read(file: Path) -> dict[str, Any]:
     return dict(record)
 
 
-def _lines(file: Path) -> list[dict[str, float]]:
-    """Return the reports of a run; a kill may have left half a line at the end."""
-    found = []
-    for line in file.read_text("utf-8", "replace").splitlines() if file.is_file() else []:
-        try:
-            values = json.loads(line)
-            values["step"] + values["done"]
-        except (ValueError, KeyError, TypeError):
-            break
-        found.append(values)
-    return found
-
-
 def _lead(settings: dict[str, Any], lines: list[dict[str, float]], info: ModelInfo | None) -> str:
     what = f"A {settings.get('model', 'network')} learned membranes"
     if info is None:
@@ -99,7 +79,7 @@ def _lead(settings: dict[str, Any], lines: list[dict[str, float]], info: ModelIn
         lead += (
             f" On {_sections(told.get('validated_on'))}, held out to choose weights and threshold, "
             f"it reaches V_rand {scores['v_rand']:.3f} and V_info "
-            f"{scores['v_info']:.3f}, averaged over {_AVERAGES.get(name, name)}."
+            f"{scores['v_info']:.3f}, averaged over {AVERAGES.get(name, name)}."
         )
     return lead
 
@@ -125,7 +105,7 @@ def _minutes(told: dict[str, Any]) -> str:
 def _validated(told: dict[str, Any]) -> tuple[str, dict[str, float]] | None:
     """Return the last way of averaging, the one that segmenting takes, and its scores."""
     validation = told.get("validation") or {}
-    known = [name for name in _AVERAGES if name in validation]
+    known = [name for name in AVERAGES if name in validation]
     return (known[-1], validation[known[-1]]) if known else None
 
 
@@ -134,7 +114,7 @@ def _done(settings: dict[str, Any], lines: list[dict[str, float]], info: ModelIn
     found = []
     if info and (best := _validated(info.training)):
         name, scores = best
-        over = f"averaged over {_AVERAGES.get(name, name)}"
+        over = f"averaged over {AVERAGES.get(name, name)}"
         found += [
             ("V_rand, validation", f"{scores['v_rand']:.3f}", over),
             ("V_info, validation", f"{scores['v_info']:.3f}", over),
@@ -181,10 +161,10 @@ def _curves(settings: dict[str, Any], lines: list[dict[str, float]]) -> Html:
         steps = [line["step"] for line in reports]
         loss = [line["loss"] for line in reports]
         many = len(loss) >= 20
-        smooth = Series("loss", steps, _smooth(loss) if many else loss, "line")
+        mean = Series("loss", steps, smooth(loss) if many else loss, "line")
         raw = [Series("each report", steps, loss, "pale")] if many else []
         chart = line_chart(
-            [*raw, smooth], title="Loss", x="step", y="mean since last report", x_range=reach
+            [*raw, mean], title="Loss", x="step", y="mean since last report", x_range=reach
         )
         words = "Training loss" + (", pale as reported, dark smoothed." if many else ".")
         charts.append(figure(chart, words))
@@ -206,19 +186,11 @@ def _curves(settings: dict[str, Any], lines: list[dict[str, float]]) -> Html:
         charts.append(
             figure(chart, "Scores of the averaged weights, each at the threshold that it chose.")
         )
-    if reports and isinstance(highest := settings.get("learning_rate"), float):
+    places = [(line["done"], line["step"]) for line in reports]
+    if rates := learning_rates(settings, places):
         steps = [line["step"] for line in reports]
-        kind = str(settings.get("schedule", "cosine"))
-        rates = [highest * schedule(line["done"], int(line["step"]), kind) for line in reports]
-        chart = line_chart(
-            [Series("learning rate", steps, rates)],
-            title="Learning rate",
-            x="step",
-            y="rate",
-            x_range=reach,
-            y_range=(0, 1.06 * highest),
-        )
-        charts.append(figure(chart, _SCHEDULES.get(kind, "")))
+        rate = Series("learning rate", steps, rates)
+        charts.append(rate_figure([rate], settings, x="step", reach=reach))
     if validations:
         steps = [line["step"] for line in validations]
         chart = line_chart(
@@ -236,18 +208,11 @@ def _curves(settings: dict[str, Any], lines: list[dict[str, float]]) -> Html:
     return tag("div", *charts, class_="pair")
 
 
-def _smooth(values: Sequence[float]) -> list[float]:
-    """Return the means over a window of a twentieth of all values, narrower at the ends."""
-    half = max(1, len(values) // 40)
-    windows = (values[max(0, n - half) : n + half + 1] for n in range(len(values)))
-    return [sum(window) / len(window) for window in windows]
-
-
 def _validation(info: ModelInfo) -> Html:
     told = info.training
     rows = [
         row(
-            _AVERAGES.get(name, name),
+            AVERAGES.get(name, name),
             f"{found['threshold']:.2g}",
             float(found["v_rand"]),
             float(found["v_info"]),
