@@ -346,9 +346,8 @@ def evaluate(
             raise SettingsError(f"--{name} is one of {', '.join(known)}, not '{value}'")
     if image is not None and errors is None and report is None:
         raise SettingsError("--image is what the errors are shown over; say --errors or --report")
-    drawn = _truth(truth, cast("images.TruthIs", truth_is or "auto"))
+    drawn, background = _annotated(truth, cast("images.TruthIs", truth_is or "auto"), image)
     mask = None if ignore is None else images.read(ignore)
-    background = None if image is None else images.read_image(image)
     found, *others = (
         evaluation.evaluate_stacks(
             evaluation.read_proposal(path),
@@ -367,7 +366,9 @@ def evaluate(
         _plain(f"note: {note}")
     if csv is not None:
         evaluation.write_csv(csv, found)
-    shown = None if background is None else evaluation.matching(found, background, roi)
+    shown = None
+    if background is not None and (report is not None or errors is not None):
+        shown = evaluation.matching(found, background, roi)
     if report is not None:
         from axolemma import report as pages
 
@@ -380,14 +381,21 @@ def evaluate(
     _show_scores(found, as_json, *others)
 
 
-def _truth(name: str, truth_is: "TruthKind") -> "Stack":
-    """Read the truth that a path or the name of a data set stands for."""
+def _annotated(
+    truth: str, truth_is: "TruthKind", image: Path | None
+) -> "tuple[Stack, Stack | None]":
+    """Read the truth that a path or the name of a data set stands for, and what it is shown over.
+
+    The sections of a data set need not be named.
+    """
     from axolemma import datasets, images
 
-    if name not in datasets.NAMES or Path(name).exists():
-        return images.read_truth(name, truth_is=truth_is)
-    pairs = datasets.load(name)
-    return images.Stack(pairs.truth, (0, 1), pairs.voxel_size, name, pairs.notes)
+    shown = None if image is None else images.read_image(image)
+    if truth not in datasets.NAMES or Path(truth).exists():
+        return images.read_truth(truth, truth_is=truth_is), shown
+    pairs = datasets.load(truth)
+    drawn = images.Stack(pairs.truth, (0, 1), pairs.voxel_size, truth, pairs.notes)
+    return drawn, shown or images.Stack(pairs.images, (0, 255), pairs.voxel_size, truth)
 
 
 @app.command()
@@ -477,7 +485,6 @@ def report(
     """
     from typing import cast
 
-    from axolemma import images
     from axolemma import report as pages
 
     given: list[Any] = list(sources)
@@ -488,12 +495,12 @@ def report(
             found = compare.load(source)
             pictures = {"svg": [found.picture()]} if len(found.rows) > 1 else {}
             given[place] = found.as_dict() | pictures | {"folder": source}
-    page = pages.report_page(
-        given,
-        truth=None if truth is None else _truth(truth, cast("TruthKind", truth_is or "auto")),
-        image=None if image is None else images.read_image(image),
-        slices=slices,
-    )
+    drawn = shown = None
+    if truth is not None:
+        drawn, shown = _annotated(truth, cast("TruthKind", truth_is or "auto"), image)
+    elif image is not None:
+        raise SettingsError("--image is what a truth is shown over; name it with --truth")
+    page = pages.report_page(given, truth=drawn, image=shown, slices=slices)
     pages.write_page(output, page)
     if pdf is not None:
         pages.write_pdf(pdf, page)
