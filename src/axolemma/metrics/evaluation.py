@@ -28,9 +28,12 @@ __all__ = [
 #: The challenge's thresholds: 0, 0.1, … by repeated addition, so the last is 0.9999999999999999.
 THRESHOLDS: tuple[float, ...] = tuple(np.cumsum([0.0] + [0.1] * 10).tolist())
 
+#: Scores of a few sections that differ by less can hardly be told apart.
+TOLERANCE = 0.0025
+
 #: What `Scores.choose_threshold` gives away for thicker membranes. Thickening true membranes by
 #: three pixels costs .004 of V_rand; thinning them by one, .035.
-TOLERANCE = 0.0025
+_GIVEN_AWAY = 0.01
 
 #: The scores that `evaluate` computes, thinned unless their name says otherwise.
 SCORE_NAMES = ("v_rand", "v_info", "v_rand_unthinned", "v_info_unthinned")
@@ -83,13 +86,13 @@ class Scores:
 
         A few validation sections make a ragged curve: a threshold can win by one lucky gap. So
         V_rand and V_info are averaged, each threshold counts half and its two neighbours a quarter
-        each. Of the thresholds within `TOLERANCE` of the best the highest is taken, since a
-        membrane a little too thick costs little, and one that leaks joins whole cells.
+        each. Of the thresholds within .01 of the best the highest is taken, since a membrane a
+        little too thick costs little, and one that leaks joins whole cells.
         """
         curve = (self.curve("v_rand") + self.curve("v_info")) / 2
         padded = np.concatenate((curve[:1], curve, curve[-1:]))
         smooth = padded[:-2] / 4 + padded[1:-1] / 2 + padded[2:] / 4
-        return self.thresholds[int(np.flatnonzero(smooth >= smooth.max() - TOLERANCE)[-1])]
+        return self.thresholds[int(np.flatnonzero(smooth >= smooth.max() - _GIVEN_AWAY)[-1])]
 
     def at(self, threshold: float, name: str = "v_rand") -> SplitMerge:
         """Return the stack's score `name` at one threshold: the mean over its sections."""
