@@ -12,9 +12,11 @@ import argparse
 import json
 import os
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from axolemma.images import replacing
 from command_line import axolemma_json
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "seed_recipe.json"
@@ -70,13 +72,17 @@ def main() -> None:
         os.environ["OMP_NUM_THREADS"] = "1"
     found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
 
+    lock = threading.Lock()
+
     def run(name: str) -> None:
         recipe, changes = VARIANTS[name]
         asked = {"recipe": recipe, "changes": changes, "size": size}
         if found.get(name, {}).get("asked") == asked:
             return
-        found[name] = {"asked": asked, **measured(recipe, changes, size)}
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+        result = {"asked": asked, **measured(recipe, changes, size)}
+        with lock, replacing(RESULTS) as partial:
+            found[name] = result
+            partial.write_text(json.dumps(found, indent=1) + "\n")
 
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(run, options.only))

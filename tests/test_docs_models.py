@@ -58,8 +58,7 @@ def test_arguments_are_those_of_the_code(name):
     known = inspect.signature(models.MODELS[name]).parameters
     told = dict(re.findall(r"^\| `(\w+)` \| ([\w.]+) \|", section(f"`{name}`: "), re.MULTILINE))
     assert told == {key: str(known[key].default).lower() for key in told}
-    if "<!-- arguments -->" not in section(f"`{name}`: "):
-        assert set(told) == set(known)
+    assert set(told) == set(known)
 
 
 def test_pruning_as_told(tmp_path, monkeypatch):

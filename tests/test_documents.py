@@ -1,5 +1,6 @@
 """What the documents tell people to type exists."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -62,6 +63,19 @@ def test_numbers_in_the_readme_come_from_the_bench():
         spread = [f"{row[key]:.4f}" for row in rows for key in ("v_rand", "v_info")]
         (line,) = (line for line in readme.splitlines() if line.startswith(f"| `{average}`"))
         assert all(number in line for number in means + spread), average
+
+
+def test_the_table_of_networks_comes_from_the_comparison():
+    text = (ROOT / "docs" / "comparing.md").read_text(encoding="utf-8")
+    lines = [line for line in text.split("<!-- three -->")[1].splitlines() if "| `" in line]
+    with (ROOT / "docs" / "results" / "three_networks.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(lines) == len(rows) == 3
+    for line, row in zip(lines, rows, strict=True):
+        assert f"`{row['model']}`" in line
+        for key in ("v_rand", "v_info", "best_v_rand", "best_v_info", "over_sections"):
+            assert f"{float(row[key]):.4f}" in line, key
+        assert f"{int(row['parameters']):,}" in line
 
 
 def test_scripts_in_documents_exist():

@@ -361,6 +361,17 @@ def test_unknown_model():
         models.build("resnet")
 
 
+@pytest.mark.parametrize(("key", "value"), [("depth", 9), ("width", 5000), ("width", 2.0)])
+def test_sizes_have_limits(key, value):
+    with pytest.raises(SettingsError, match=f"model 'unet': {key} is a whole number from 1 to"):
+        models.check("unet", **{key: value})
+
+
+def test_an_argument_called_name_is_just_unknown():
+    with pytest.raises(SettingsError, match="model 'unet' has no argument 'name'"):
+        models.build("unet", name=1)
+
+
 @pytest.mark.parametrize("dropout", [1, -0.1, "half", True])
 def test_dropout_is_a_share(dropout):
     with pytest.raises(SettingsError, match=r"model 'unet': dropout is a share in \[0, 1\), not"):

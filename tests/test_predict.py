@@ -63,6 +63,39 @@ def test_magnified_is_predicted_large_and_shrunk(network):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize(("side", "magnification"), [(512, 2.3), (96, 3), (40, 0.4)])
+def test_a_map_never_leaves_its_range(side, magnification):
+    class Sure(nn.Module):
+        stride = 2
+
+        def forward(self, x):
+            return torch.full_like(x[:, :1], 99.0)
+
+    section = np.zeros((1, side, side), np.float32)
+    found = predict_section(
+        Sure(), section, magnification=magnification, device=torch.device("cpu")
+    )
+    assert found.shape == (side, side)
+    assert 0.999 < found.min() <= found.max() <= 1
+
+
+def test_neighbours_are_magnified_with_their_section(network):
+    torch.manual_seed(1)
+    three = models.build("resunet", width=4, depth=2, in_channels=3).eval()
+    stack = stack_of(4, 33, 47)
+    large = np.stack([resized(normalise(s)[None], (50, 70))[0] for s in stack])
+    expected = [
+        resized(
+            predict_section(three, large[neighbours(z, 1, 4)], device=torch.device("cpu"))[None],
+            (33, 47),
+        )[0]
+        for z in range(4)
+    ]
+    options = {"context": 1, "precision": "fp32", "device": "cpu"}
+    found = np.stack(list(membrane_map(three, stack, magnification=1.5, **options)))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_resizing_keeps_corners_means_and_its_size():
     # Two pixels become four, a quarter of a pixel to either side of their centres.
     two = np.array([[[0, 4]]], np.float32)

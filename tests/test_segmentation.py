@@ -8,12 +8,11 @@ from PIL import Image
 
 from axolemma import models
 from axolemma.datasets import phantom_pairs
-from axolemma.errors import AxolemmaError, InputError
+from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import Stack, read
-from axolemma.modelfile import Model, ModelInfo, save_model
+from axolemma.modelfile import Model, ModelInfo, load_model, save_model
 from axolemma.objects import threshold_cells
 from axolemma.pictures import cells_over, colours, grey, membrane_over, preview, side_by_side
-from axolemma.predict import resized
 from axolemma.segmentation import segment, segment_stack
 from axolemma.settings import SegmentSettings
 
@@ -179,16 +178,46 @@ def test_pixels_of_another_size_are_brought_to_the_models(run, tissue, tmp_path)
     settings = SegmentSettings(model=str(run), voxel_size=(50, 8, 8))
     found, record = segment_stack(tissue, settings, tmp_path / "out")
     assert record["voxel_size"] == [50, 8, 8]
-    note = "pixels of 8 nm and the model learned at 4 nm: it saw the sections 2 times as large"
+    note = "pixels of 8 nm and the model learned at 4 nm: the sections were resized by 2 for it"
     assert any(note in told for told in record["input"]["notes"])
     assert found.membrane.shape == tissue.array.shape
-    # The same pixels, twice as large by hand, give the same map at twice the size.
-    large = np.stack([resized(s[None].astype(np.float32), (192, 160))[0] for s in tissue.array])
-    by_hand = segment(large, model=run).membrane.reshape(-1, 96, 2, 80, 2).mean((2, 4))
-    assert np.abs(by_hand - found.membrane).mean() < 0.02
+    # The same as a model that enlarges twice as much; both factors multiply.
+    model = load_model(run)
+    assert record["magnification"] == pytest.approx(2 * model.info.magnification)
+    info = model.info.model_copy(update={"magnification": 2 * model.info.magnification})
+    twice = segment(tissue.array, model=Model(model.network, info, "twice"))
+    np.testing.assert_array_equal(found.membrane, twice.membrane)
+    assert (found.membrane != segment(tissue.array, model=model).membrane).mean() > 0.5
 
 
-@pytest.mark.parametrize("side", [0.1, 4000])
+@pytest.mark.parametrize(
+    ("size", "learned", "note"),
+    [
+        (None, (50, 4, 4), "not known and taken for the model's, 4 nm; say --voxel-size"),
+        ((50, 4, 4), None, "the model does not tell the pixel size it learned at"),
+        (None, None, None),
+    ],
+)
+def test_pixels_of_a_size_that_is_not_told(run, tissue, tmp_path, size, learned, note):
+    model = load_model(run)
+    info = model.info.model_copy(update={"voxel_size": learned})
+    save_model(tmp_path / "m.safetensors", model.network, info)
+    stack = Stack(tissue.array, (0, 255), size, "silent.tif")
+    settings = SegmentSettings(model=str(tmp_path / "m.safetensors"))
+    _, record = segment_stack(stack, settings, tmp_path / "out")
+    assert [told for told in record["input"]["notes"] if "pixel size" in told] == (
+        [] if note is None else [told for told in record["input"]["notes"] if note in told]
+    )
+    assert (note is None) or any(note in told for told in record["input"]["notes"])
+
+
+@pytest.mark.parametrize("size", ["50,8", (8, 8), (50, -8, -8)])
+def test_a_voxel_size_that_is_none(run, tissue, size):
+    with pytest.raises(SettingsError, match=r"'voxel_size': .*three lengths Z,Y,X"):
+        segment(tissue.array, model=run, voxel_size=size)
+
+
+@pytest.mark.parametrize("side", [0.9, 17])
 def test_pixels_of_an_impossible_size(run, tissue, side):
     with pytest.raises(InputError, match=r"too far apart to be true; give the right voxel_size"):
         segment(tissue.array, model=run, voxel_size=(50, side, side))

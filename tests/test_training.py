@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, safe_open
 
 import axolemma
@@ -242,8 +243,14 @@ def test_an_exploding_training_stops(pairs, tmp_path, rate):
 
 @pytest.mark.parametrize(
     "values",
-    [{"model": "unet"}, {"context": 1}, {"precision": "bf16"}],
-    ids=["dropout", "neighbours", "bf16"],
+    [
+        {"model": "unet"},
+        {"context": 1},
+        {"precision": "bf16"},
+        {"recipe": "seed-unetplusplus", "model": None},
+        {"model": "unet", "arguments": {"unshuffle": True}},
+    ],
+    ids=["dropout", "neighbours", "bf16", "recipe", "unshuffle"],
 )
 def test_every_kind_of_run_resumes_bit_for_bit(pairs, tmp_path, values, monkeypatch):
     chosen = settings(steps=6, save_every=0, **values)
@@ -300,9 +307,32 @@ def test_schedules_by_hand():
     assert cosine == pytest.approx([0.01, 0.5, 1, 0.5, 0])
     # 5e-4 in epochs 0 and 1, then 1e-4; from epoch 10 on multiplied by exp(-0.05) every epoch.
     steps = [0, 599, 600, 2999, 3000, 3300]
-    earlier = [5e-4 * training.schedule(0.3, step, "earlier") for step in steps]
+    earlier = [5e-4 * training.schedule(0.3, step, "step") for step in steps]
     expected = [5e-4, 5e-4, 1e-4, 1e-4, 1e-4 * np.exp(-0.05), 1e-4 * np.exp(-0.1)]
     assert earlier == pytest.approx(expected)
+
+
+def test_a_recipe_steps_with_adam_at_its_own_rates(pairs, tmp_path, monkeypatch):
+    seen = []
+
+    class Spy(torch.optim.Adam):
+        def step(self):
+            seen.append((self.param_groups[0]["lr"], self.param_groups[0]["weight_decay"]))
+            super().step()
+
+    monkeypatch.setattr(torch.optim, "Adam", Spy)
+    monkeypatch.setattr(training, "EPOCH", 1)
+    small = settings(recipe="seed-unetplusplus", model=None, crop=64, steps=12)
+    fit(pairs, small, tmp_path / "run")
+    rates = [5e-4] * 2 + [1e-4] * 8 + [1e-4 * np.exp(-0.05), 1e-4 * np.exp(-0.1)]
+    assert [rate for rate, _ in seen] == pytest.approx(rates)
+    assert {decay for _, decay in seen} == {2e-4}
+
+
+def test_voxel_size_of_data_that_does_not_tell(pairs, tmp_path):
+    silent = Pairs("made", pairs.images, pairs.truth)
+    model = fit(silent, settings(steps=1, voxel_size="50,5,5"), tmp_path / "run")
+    assert model.info.voxel_size == (50, 5, 5)
 
 
 def test_what_is_validated_is_what_segment_gives(pairs, tmp_path):

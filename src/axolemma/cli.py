@@ -142,6 +142,9 @@ def train(
     data: Annotated[
         str | None, typer.Option(help="isbi2012, phantom, or a folder of images and truths.")
     ] = None,
+    voxel_size: Annotated[
+        str | None, typer.Option(help="Z,Y,X in nm, where the files do not tell.")
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="Named settings: seed-unet, seed-unetplusplus.")
     ] = None,
@@ -164,7 +167,7 @@ def train(
     weight_decay: Annotated[float | None, typer.Option(help="Of the optimizer.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="adamw or adam.")] = None,
     schedule: Annotated[
-        str | None, typer.Option(help="Of the learning rate: cosine or earlier.")
+        str | None, typer.Option(help="Of the learning rate: cosine or step.")
     ] = None,
     loss: Annotated[
         str | None, typer.Option(help="Loss: bce_dice, weight_map_bce, cl_dice; docs/training.md.")
@@ -325,7 +328,8 @@ def evaluate(
         Path | None, typer.Option(help="Folder for the list and the pictures of the errors.")
     ] = None,
     image: Annotated[
-        Path | None, typer.Option(help="Sections to lay these pictures over; the truth by default.")
+        Path | None,
+        typer.Option(help="Sections to show the errors over; a named data set's own by default."),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write a page, complete in itself.")] = None,
     as_json: Json = False,
@@ -440,7 +444,7 @@ def compare(
 
     settings = check(CompareSettings, values)
     for name in settings.models:
-        model_room.check_name(name)
+        model_room.check(name, **settings.arguments.get(name, {}))
     for name in settings.losses:
         loss_room.check_name(name)
     pairs = datasets.load(settings.data, truth_is=settings.truth_is)

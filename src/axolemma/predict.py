@@ -189,7 +189,7 @@ def membrane_map(
     precision, device
         See `choose_precision` and `choose_device`.
     tile
-        Largest side in pixels of what passes the network at once; bounds the memory.
+        Largest side in pixels of what passes the network at once; bounds the network's memory.
     advance
         Called with the number of section pixels that were finished.
 
@@ -259,10 +259,9 @@ def predict_section(
             probability = _averaged(network, crop, average)
         result[rows, columns] += part.weight * probability.float().cpu().numpy()
         advance(round(float(part.weight.sum()) * whole[0] * whole[1] / result.size))
-    # The blended weights add up to 1 but for rounding.
-    map_ = np.clip(result[frame : frame + height, frame : frame + width], 0, 1)
-    found: NDArray[np.float32] = resized(map_[None], whole)[0]
-    return found
+    # The weights of tiles and of pixels add up to 1 but for rounding.
+    map_ = result[None, frame : frame + height, frame : frame + width]
+    return np.asarray(np.clip(resized(map_, whole)[0], 0, 1))
 
 
 def _averaged(network: nn.Module, crop: Tensor, average: Average) -> Tensor:

@@ -30,7 +30,7 @@ FILES = {"membrane.tif", "cells.tif", "preview.png", "run.json"}
 
 #: Pixels are brought to the model's size where theirs differs by more than this factor, and are
 #: taken for a mistake beyond the other one.
-_SAME_SIZE, _MISTAKEN_SIZE = 1.05, 16.0
+_SAME_SIZE, _MISTAKEN_SIZE = 1.05, 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +98,11 @@ def segment(
     >>> result.cells.max()  # doctest: +SKIP
     9125
     """
-    check(
+    chosen = check(
         SegmentSettings,
         {
             "model": "given",
+            "voxel_size": voxel_size,
             "threshold": threshold,
             "average": average,
             "objects": objects,
@@ -121,7 +122,7 @@ def segment(
         loaded.network,
         stack,
         context=loaded.info.context,
-        magnification=loaded.info.magnification * _enlargement(voxel_size, loaded),
+        magnification=loaded.info.magnification * _enlargement(chosen.voxel_size, loaded),
         average=average,
         precision=precision,
         device=device,
@@ -204,6 +205,7 @@ def segment_stack(
             },
             "model": {"source": model.source, "weights_sha256": state_hash(model.network)},
             "settings": settings.model_dump(mode="json"),
+            "magnification": model.info.magnification * _enlargement(voxel_size, model),
             "voxel_size": None if voxel_size is None else list(voxel_size),
             "threshold": result.threshold,
             "cells": None if result.cells is None else int(result.cells.max()),
@@ -276,9 +278,18 @@ def _enlargement(voxel_size: tuple[float, float, float] | None, model: Model) ->
 
 def _size_notes(voxel_size: tuple[float, float, float] | None, model: Model) -> list[str]:
     factor, learned = _enlargement(voxel_size, model), model.info.voxel_size
-    if factor == 1 or voxel_size is None or learned is None:
+    if learned is None:
+        return (
+            [] if voxel_size is None else ["the model does not tell the pixel size it learned at"]
+        )
+    if voxel_size is None:
+        return [
+            f"the pixel size is not known and taken for the model's, {learned[2]:g} nm; "
+            "say --voxel-size Z,Y,X in nm if it is another"
+        ]
+    if factor == 1:
         return []
     return [
         f"the image has pixels of {voxel_size[2]:g} nm and the model learned at {learned[2]:g} nm: "
-        f"it saw the sections {factor:.3g} times as large"
+        f"the sections were resized by {factor:.3g} for it"
     ]

@@ -117,6 +117,8 @@ class TrainSettings(_Settings):
         ``isbi2012``, ``phantom``, or a folder of pairs.
     truth_is
         What a folder's truths show bright, or whether they number the cells.
+    voxel_size
+        (Z, Y, X) in nm of the data, where its files do not give it or give it wrong.
     model
         Name of the network.
     width, depth
@@ -146,7 +148,7 @@ class TrainSettings(_Settings):
         ``adamw``, or ``adam``, whose decay is an L2 term of the loss: half of it times the sum of
         the squared weights.
     schedule
-        ``cosine``: a rise, then a cosine to zero at the end of the budget; ``earlier``: that of the
+        ``cosine``: a rise, then a cosine to zero at the end of the budget; ``step``: that of the
         earlier project, see `axolemma.training.schedule`.
     loss
         Name of the loss, see `axolemma.losses`.
@@ -170,6 +172,7 @@ class TrainSettings(_Settings):
     """
 
     data: str
+    voxel_size: VoxelSize | None = None
     model: str = "resunet"
     width: int | None = Field(default=None, ge=1, le=4096)
     depth: int | None = Field(default=None, ge=1, le=8)
@@ -187,7 +190,7 @@ class TrainSettings(_Settings):
     learning_rate: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     optimizer: Literal["adamw", "adam"] = "adamw"
-    schedule: Literal["cosine", "earlier"] = "cosine"
+    schedule: Literal["cosine", "step"] = "cosine"
     loss: str = "bce_dice"
     preset: Literal["axolemma", "keras", "none"] = "axolemma"
     dice: float = Field(default=0.5, ge=0)
@@ -205,7 +208,7 @@ _EARLIER: dict[str, Any] = {
     "batch": 1,
     "optimizer": "adam",
     "learning_rate": 5e-4,
-    "schedule": "earlier",
+    "schedule": "step",
     "loss": "bce",
     "magnification": 1,
     "thicken": 0,
@@ -346,7 +349,8 @@ def check(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
         return kind.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
+        # A union's error also names the kind that did not fit.
+        name = ".".join(str(part) for part in first["loc"] if part not in ("bool", "int", "float"))
         reason = first["msg"].removeprefix("Value error, ")
         if first["type"] == "missing":
             raise SettingsError(f"setting '{name}' is missing") from error

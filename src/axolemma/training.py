@@ -18,7 +18,7 @@ from axolemma import augment, augment_keras, datasets, losses, models
 from axolemma.datasets import Pairs, data_hash
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import parse_slices
-from axolemma.metrics import TOLERANCE, evaluate
+from axolemma.metrics import evaluate
 from axolemma.modelfile import Model, ModelInfo, load_model, save_model, state_hash
 from axolemma.predict import (
     Average,
@@ -40,6 +40,9 @@ VALIDATIONS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9)
 
 #: Minutes of training where neither a budget nor a number of steps is given.
 DEFAULT_MINUTES = 10.0
+
+#: Validations whose scores differ by less can hardly be told apart.
+TOLERANCE = 0.0025
 
 #: Share of the budget over which the learning rate rises; it then falls along a cosine.
 WARM_UP = 0.05
@@ -324,7 +327,7 @@ def fit(
         arguments=arguments,
         context=context,
         magnification=settings.magnification,
-        voxel_size=data.voxel_size,
+        voxel_size=settings.voxel_size or data.voxel_size,
         thresholds={kind: found["threshold"] for kind, found in validated.items()},
         training={
             "data": data.name,
@@ -382,11 +385,11 @@ def schedule(done: float, step: int, kind: str = "cosine") -> float:
     step
         Steps done.
     kind
-        ``cosine``: a linear rise, then a cosine to zero. ``earlier``, by epochs of 300 steps as the
+        ``cosine``: a linear rise, then a cosine to zero. ``step``, by epochs of 300 steps as the
         earlier project counted them: all of it in the first two, then a fifth, from the tenth on
         falling by exp(-0.05) an epoch; `done` does not matter.
     """
-    if kind == "earlier":
+    if kind == "step":
         epoch = step // EPOCH
         return (1.0 if epoch < 2 else 0.2) * math.exp(-0.05 * max(0, epoch - 9))
     if done < WARM_UP:

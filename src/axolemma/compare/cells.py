@@ -142,7 +142,7 @@ def task_for(
     budget = None if settings.budget is None else f"{60 * settings.budget:.3f}s"
     length = {"budget": budget, "steps": settings.steps}
     own = settings.arguments.get(cell.model, {})
-    arguments = {"arguments": {**settings.training.get("arguments", {}), **own}}
+    arguments = {"arguments": {**(settings.training.get("arguments") or {}), **own}}
     chosen = {**settings.training, **arguments, **method, **length, "data": name, "device": device}
     test = data.slices(range(cell.first, cell.last + 1))
     return Task(cell, folder, learn, tuple(numbers), test, chosen, settings.average, jobs)

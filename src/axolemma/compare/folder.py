@@ -56,8 +56,9 @@ def _check_same(out: Path, asked: dict[str, Any], there: dict[str, Any]) -> None
                 )
             continue
         if key == "arguments":
+            begun = {name for name in {*(mine or {}), *(other or {})} if _begun(out, name)}
             mine, other = (
-                {name: size for name, size in (of or {}).items() if name in finished["models"]}
+                {name: own for name, own in (of or {}).items() if name in begun}
                 for of in (mine, other)
             )
         if mine != other:
@@ -65,6 +66,11 @@ def _check_same(out: Path, asked: dict[str, Any], there: dict[str, Any]) -> None
                 f"{out}: the comparison there has {key} = {other!r}, this one {mine!r}; repeat its "
                 "settings to go on, or choose another folder"
             )
+
+
+def _begun(out: Path, model: str) -> bool:
+    """Return whether a training of the network has left anything to go on from."""
+    return any(out.glob(f"cells/{model}-*/run/settings.json"))
 
 
 def read_settings(out: Path) -> dict[str, Any]:

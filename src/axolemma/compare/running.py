@@ -23,7 +23,7 @@ from axolemma.errors import SettingsError
 from axolemma.settings import CompareSettings, TrainSettings, check
 
 #: Settings of a training that the comparison sets.
-_TAKEN = {"data", "truth_is", "slices", "validate", "budget", "steps", "device"}
+_TAKEN = {"data", "truth_is", "slices", "validate", "validate_slices", "budget", "steps", "device"}
 _TAKEN |= {"recipe", "model", "width", "depth", "loss", "preset", "seed"}
 
 
@@ -112,9 +112,11 @@ def run_comparison(
         If the folder holds something else or cannot be made.
     """
     blocks = held_out(settings.folds, len(data))
-    _check(settings, blocks, jobs, devices)
+    shared = _check(settings, blocks, jobs, devices)
     out = Path(out)
     asked = settings.model_dump(mode="json") | {
+        # With the defaults of today: a later version may have others.
+        "trained_with": shared.model_dump(mode="json", by_alias=True, exclude=_TAKEN),
         "sections": len(data),
         "data_sha256": data_hash(data.images, data.truth),
     }
@@ -176,7 +178,7 @@ def load(out: str | Path) -> Comparison:
 
 def _check(
     settings: CompareSettings, blocks: Sequence[range], jobs: int, devices: Sequence[str]
-) -> None:
+) -> TrainSettings:
     """Refuse what no cell could work with, before hours are spent."""
     if jobs < 1 or not devices:
         raise SettingsError(f"a comparison needs 1 job and 1 device or more, not {jobs} jobs")
@@ -188,9 +190,13 @@ def _check(
             raise SettingsError(
                 f"training: '{key}' is for the comparison to set; see its own settings"
             )
-    shared = check(TrainSettings, {"data": settings.data, **settings.training})
+    for preset in settings.presets:
+        shared = check(
+            TrainSettings, {"data": settings.data, "preset": preset, **settings.training}
+        )
     if shared.context and len(blocks) > 2:
         raise SettingsError(
             "training: with neighbouring sections (context) a fold in the middle would make "
             "neighbours of sections that are none; take folds 'seed' or 2"
         )
+    return shared

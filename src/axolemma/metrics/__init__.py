@@ -16,7 +16,6 @@ from axolemma.metrics.contingency import Contingency, contingency
 from axolemma.metrics.evaluation import (
     SCORE_NAMES,
     THRESHOLDS,
-    TOLERANCE,
     ProposalIs,
     Scores,
     Sections,
@@ -73,7 +72,6 @@ __all__ = [
     "SCORE_NAMES",
     "STACK_SCORES",
     "THRESHOLDS",
-    "TOLERANCE",
     "AdaptedRand",
     "BettiErrors",
     "BettiMatching",

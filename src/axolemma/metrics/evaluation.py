@@ -17,7 +17,6 @@ from axolemma.metrics.thinning import label_cells
 __all__ = [
     "SCORE_NAMES",
     "THRESHOLDS",
-    "TOLERANCE",
     "ProposalIs",
     "Scores",
     "Sections",
@@ -27,9 +26,6 @@ __all__ = [
 
 #: The challenge's thresholds: 0, 0.1, … by repeated addition, so the last is 0.9999999999999999.
 THRESHOLDS: tuple[float, ...] = tuple(np.cumsum([0.0] + [0.1] * 10).tolist())
-
-#: Scores of a few sections that differ by less can hardly be told apart.
-TOLERANCE = 0.0025
 
 #: What `Scores.choose_threshold` gives away for thicker membranes. Thickening true membranes by
 #: three pixels costs .004 of V_rand; thinning them by one, .035.

@@ -26,6 +26,7 @@ __all__ = [
     "UNetPlusPlus",
     "all_arguments",
     "build",
+    "check",
     "check_name",
     "gflop_per_megapixel",
     "heads",
@@ -45,7 +46,7 @@ MODELS: dict[str, type[nn.Module]] = {
 DEFAULT = "resunet"
 
 
-def build(name: str, **arguments: Any) -> nn.Module:
+def build(name: str, /, **arguments: Any) -> nn.Module:
     """Build a network with fresh weights.
 
     Parameters
@@ -66,6 +67,12 @@ def build(name: str, **arguments: Any) -> nn.Module:
     SettingsError
         If the name or an argument is unknown or an argument is out of range.
     """
+    check(name, **arguments)
+    return MODELS[name](**arguments)
+
+
+def check(name: str, /, **arguments: Any) -> None:
+    """Raise `SettingsError` where `build` would, for the name or an argument out of its range."""
     check_name(name)
     known = inspect.signature(MODELS[name]).parameters
     for key, value in arguments.items():
@@ -78,12 +85,15 @@ def build(name: str, **arguments: Any) -> nn.Module:
         elif isinstance(default, float):
             if type(value) not in (int, float) or not 0 <= value < 1:
                 raise SettingsError(f"model '{name}': {key} is a share in [0, 1), not {value!r}")
-        elif isinstance(default, int) and (type(value) is not int or value < 1):
-            raise SettingsError(f"model '{name}': {key} is a whole number from 1, not {value!r}")
-    return MODELS[name](**arguments)
+        elif isinstance(default, int):
+            most = 8 if key == "depth" else 4096
+            if type(value) is not int or not 1 <= value <= most:
+                raise SettingsError(
+                    f"model '{name}': {key} is a whole number from 1 to {most}, not {value!r}"
+                )
 
 
-def all_arguments(name: str, **arguments: Any) -> dict[str, Any]:
+def all_arguments(name: str, /, **arguments: Any) -> dict[str, Any]:
     """Return the arguments of a network with its defaults filled in.
 
     A model file keeps them all, so that it can be read when a default has changed.
@@ -123,7 +133,7 @@ def parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def gflop_per_megapixel(name: str, **arguments: Any) -> float:
+def gflop_per_megapixel(name: str, /, **arguments: Any) -> float:
     """Count the arithmetic of one prediction, in 10⁹ operations per 2²⁰ pixels.
 
     Multiplications and additions count apart. The network is laid out on torch's meta device, so

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from axolemma import datasets
 from axolemma.errors import InputError
 from axolemma.images import Stack
 from axolemma.metrics import SCORES
@@ -203,10 +204,12 @@ def _curves(methods: Sequence[Method], folder: Path | None) -> Html:
 
 def _how_to_see(told: Mapping[str, Any], folder: Path) -> Html:
     settings = told.get("settings")
-    data = data_name(settings) if isinstance(settings, Mapping) else "TRUTH"
+    data = data_name(settings) if isinstance(settings, Mapping) else ""
+    # Only a data set with a name is both truth and image.
+    named = data if data in datasets.NAMES else "TRUTH --image IMAGES"
     return paragraph(
         "This page holds no picture of the data; ",
-        tag("code", f"axolemma report {folder.name} --truth {data} --image IMAGES"),
+        tag("code", f"axolemma report {folder.name} --truth {named}"),
         " shows every method over the sections that it was tested on, with its errors.",
     )
 

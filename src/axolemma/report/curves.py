@@ -17,7 +17,7 @@ __all__ = ["comparison_curves", "learning_rates", "rate_figure", "read_reports",
 
 _SCHEDULES = {
     "cosine": "Warm-up, then a cosine to zero over the budget.",
-    "earlier": "By epochs of 300 steps, as the earlier project did it.",
+    "step": "By epochs of 300 steps, as the earlier project did it.",
 }
 
 #: A training's curve, or a method's mean, is drawn through so many points.
@@ -33,7 +33,12 @@ _CHARTS = (
         "mean since last report",
         "Loss on augmented crops, many reports smoothed.",
     ),
-    ("v_rand", "V_rand, validation", "score", "Of the averaged weights, on the held-out sections."),
+    (
+        "v_rand",
+        "V_rand, validation",
+        "score",
+        "Of the weights to be kept, on the held-out sections.",
+    ),
     (
         "accuracy",
         "Pixel accuracy, validation",
@@ -125,7 +130,7 @@ def comparison_curves(methods: Sequence[Method], folder: Path) -> Html:
     rates = [_rate(name, of, place) for name, of in trainings.items()]
     if drawn := [one for one in rates if one.x]:
         alike = all(np.allclose(one.y, drawn[0].y, rtol=1e-3) for one in drawn)
-        settings = next(of[0][1] for of in trainings.values() if of)
+        settings = next(of[0][1] for of in trainings.values() if of and "learning_rate" in of[0][1])
         shown = drawn[:1] if alike else rates
         chart = rate_figure(shown, settings, x=x, reach=(0, reach), alike=alike and len(drawn) > 1)
         charts.append(chart)

@@ -70,7 +70,7 @@ def _networks(settings: Mapping[str, Any]) -> str:
     arguments = settings.get("arguments") or {}
     names = []
     for name in settings.get("models") or ():
-        own = {**training.get("arguments", {}), **arguments.get(name, {})}
+        own = {**(training.get("arguments") or {}), **arguments.get(name, {})}
         names.append(f"{name} ({', '.join(map(_option, own, own.values()))})" if own else str(name))
     told = f"{count(len(names), 'network')} learned membranes from {data_name(settings)}: "
     told += f"{_and(names)}. Arguments that are not named are the usual ones."

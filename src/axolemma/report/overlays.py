@@ -110,6 +110,11 @@ def _scored(found: Evaluation, cell: Mapping[str, Any]) -> str:
     score = suite.mean("v_rand")
     told = f"At its own threshold, {suite.threshold:.2g}, V_rand is {score:.3f}"
     recorded = dict(zip(cell["sections"], cell["scores"]["v_rand"], strict=True))
+    if not {*suite.sections} <= recorded.keys():
+        raise InputError(
+            f"the truth does not number its sections as the comparison did, which tested "
+            f"{sections(recorded)}; give the truth of all sections"
+        )
     before = float(np.mean([recorded[z] for z in suite.sections]))
     if abs(score - before) > _SAME:
         return (

@@ -14,6 +14,11 @@ from axolemma.report.parts import AVERAGES, facts, figure, paragraph, row, table
 
 __all__ = ["run_document"]
 
+_AUGMENTED: dict[Any, str] = {
+    "none": "took them as they are",
+    "keras": "augmented them as Keras does",
+}
+
 
 def run_document(run: str | Path) -> Document:
     """Tell what a training did, also while it is still at it.
@@ -144,9 +149,12 @@ def _done(settings: dict[str, Any], lines: list[dict[str, float]], info: ModelIn
     body.append(
         paragraph(
             f"Every step drew {settings.get('batch', '?')} crops of {side} × {side} pixels at "
-            "random, augmented them, and moved the weights against the loss ",
+            f"random, {_AUGMENTED.get(settings.get('preset'), 'augmented them')}, and moved the "
+            "weights against the loss ",
             tag("code", settings.get("loss", "bce_dice")),
-            ". What was validated and kept is a running average of the weights.",
+            ". What was validated and kept is a running average of the weights."
+            if settings.get("averaging", 1)
+            else ". What was validated best was kept.",
         )
     )
     return joined(*body)
@@ -184,7 +192,7 @@ def _curves(settings: dict[str, Any], lines: list[dict[str, float]]) -> Html:
             x_range=reach,
         )
         charts.append(
-            figure(chart, "Scores of the averaged weights, each at the threshold that it chose.")
+            figure(chart, "Of the weights to be kept, each at the threshold that it chose.")
         )
     places = [(line["done"], line["step"]) for line in reports]
     if rates := learning_rates(settings, places):
