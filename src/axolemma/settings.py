@@ -194,7 +194,7 @@ class TrainSettings(_Settings):
     loss: str = "bce_dice"
     preset: Literal["axolemma", "keras", "none"] = "axolemma"
     dice: float = Field(default=0.5, ge=0)
-    magnification: float = Field(default=1.15, ge=0.1, le=10)
+    magnification: float = Field(default=1.1, ge=0.1, le=10)
     thicken: int = Field(default=1, ge=0, le=20)
     averaging: float = Field(default=0.33, ge=0, le=1)
     save_every: float = Field(default=20.0, ge=0)
