@@ -52,7 +52,7 @@ def test_a_run_leaves_a_model_and_its_story(pairs, tmp_path):
     assert model.info.training["validated_on"] == "4-4"
     assert model.info.training["weights_sha256"] == state_hash(model.network)
     assert model.info.voxel_size == (50, 4, 4)
-    assert model.info.magnification == 1.1
+    assert model.info.magnification == 1
     # All arguments, defaults too: the file must outlive a change of defaults.
     assert model.info.arguments == {"in_channels": 1, "out_channels": 1, "width": 4, "depth": 2}
 
