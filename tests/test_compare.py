@@ -487,3 +487,28 @@ def test_folders_that_are_no_comparison(pairs, tmp_path):
             load(tmp_path)
     with pytest.raises(SettingsError, match="1 job and 1 device or more"):
         compare(pairs, out=tmp_path / "x", jobs=0, **ONE)
+
+
+def test_other_defaults_than_those_it_began_with_are_refused(pairs, tmp_path, inline):
+    out = tmp_path / "out"
+    compare(pairs, out=out, **ONE)
+    told = json.loads((out / "comparison.json").read_text())
+    told["settings"]["trained_with"]["averaging"] = 0.5
+    (out / "comparison.json").write_text(json.dumps(told))
+    with pytest.raises(SettingsError, match="the comparison there has trained_with = "):
+        compare(pairs, out=out, **ONE)
+
+
+def test_arguments_of_a_training_that_was_killed_stay(pairs, tmp_path, inline):
+    out = tmp_path / "out"
+    more = ONE | {"models": "resunet,unet", "arguments": {"resunet": TINY, "unet": {"width": 0}}}
+    compare(pairs, out=out, **more)
+    other = more | {"arguments": {"resunet": TINY, "unet": TINY}}
+    begun = next((out / "cells").glob("unet-*")) / "run"
+    begun.mkdir()
+    (begun / "settings.json").write_text("{}")
+    with pytest.raises(SettingsError, match="the comparison there has arguments = "):
+        compare(pairs, out=out, **other)
+    (begun / "settings.json").unlink()
+    begun.rmdir()
+    compare(pairs, out=out, **other).check()

@@ -45,7 +45,9 @@ def _check_same(out: Path, asked: dict[str, Any], there: dict[str, Any]) -> None
         axis: {result[part] for result in results}
         for axis, part in zip(AXES, (*PARTS, "seed"), strict=True)
     }
-    for key in sorted((asked.keys() | there.keys()) - {*_MAY_CHANGE}):
+    keys = (asked.keys() | there.keys()) - {*_MAY_CHANGE}
+    # What was asked for before what became of it.
+    for key in sorted(keys, key=lambda key: (key == "trained_with", key)):
         mine, other = asked.get(key), there.get(key)
         if key in AXES:
             gone = [str(v) for v in other or () if v not in (mine or ()) and v in finished[key]]
@@ -69,8 +71,9 @@ def _check_same(out: Path, asked: dict[str, Any], there: dict[str, Any]) -> None
 
 
 def _begun(out: Path, model: str) -> bool:
-    """Return whether a training of the network has left anything to go on from."""
-    return any(out.glob(f"cells/{model}-*/run/settings.json"))
+    """Return whether a training of the network is finished, or has left what to go on from."""
+    left = ("result.json", "run/settings.json")
+    return any(next(out.glob(f"cells/{model}-*/{file}"), None) for file in left)
 
 
 def read_settings(out: Path) -> dict[str, Any]:
