@@ -205,10 +205,9 @@ def test_pixels_of_a_size_that_is_not_told(run, tissue, tmp_path, size, learned,
     stack = Stack(tissue.array, (0, 255), size, "silent.tif")
     settings = SegmentSettings(model=str(tmp_path / "m.safetensors"))
     _, record = segment_stack(stack, settings, tmp_path / "out")
-    assert [told for told in record["input"]["notes"] if "pixel size" in told] == (
-        [] if note is None else [told for told in record["input"]["notes"] if note in told]
-    )
-    assert (note is None) or any(note in told for told in record["input"]["notes"])
+    told = [words for words in record["input"]["notes"] if "pixel size" in words]
+    assert len(told) == (note is not None)
+    assert all(note in words for words in told)
 
 
 @pytest.mark.parametrize("size", ["50,8", (8, 8), (50, -8, -8)])

@@ -38,7 +38,7 @@ def methods_of(told: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> li
 
 
 def data_name(settings: Mapping[str, Any]) -> str:
-    """Return how to call the data of a comparison."""
+    """Return how to call the data of a training or a comparison."""
     data = str(settings.get("data", "the data"))
     return Path(data).name or data
 

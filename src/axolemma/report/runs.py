@@ -9,6 +9,7 @@ from axolemma.modelfile import ModelInfo, load_model
 from axolemma.report.charts import Series, line_chart
 from axolemma.report.curves import learning_rates, rate_figure, read_reports, smooth
 from axolemma.report.markup import Html, joined, tag
+from axolemma.report.methods import data_name
 from axolemma.report.page import Document, Part
 from axolemma.report.parts import AVERAGES, facts, figure, paragraph, row, table, tiles
 
@@ -39,7 +40,6 @@ def run_document(run: str | Path) -> Document:
     settings: dict[str, Any] = record["settings"]
     lines = read_reports(run / "metrics.jsonl")
     info = load_model(run).info if (run / "model.safetensors").is_file() else None
-    data = str(settings.get("data", "arrays"))
     parts = [
         Part("What was done", _done(settings, lines, info)),
         Part("Learning curves", _curves(settings, lines)),
@@ -47,7 +47,7 @@ def run_document(run: str | Path) -> Document:
         Part("Settings", _settings(settings, info)),
         Part("Versions, hashes and terms", _origin(run, record, info)),
     ]
-    title = f"{settings.get('model', 'A network')} on {Path(data).name or data}"
+    title = f"{settings.get('model', 'A network')} on {data_name(settings)}"
     lead = _lead(settings, lines, info)
     return Document("Training run", title, lead, tuple(part for part in parts if part))
 
@@ -70,7 +70,7 @@ def _lead(settings: dict[str, Any], lines: list[dict[str, float]], info: ModelIn
     if info is None:
         last = lines[-1] if lines else {"step": 0, "done": 0.0}
         return (
-            f"{what} from {_name(settings)}; the run is not finished. It is at step "
+            f"{what} from {data_name(settings)}; the run is not finished. It is at step "
             f"{last['step']:,}, {last['done']:.0%} of its budget."
         )
     told = info.training
@@ -93,11 +93,6 @@ def _sections(span: Any) -> str:
     """Write ``"0-24"`` as ``sections 0 to 24``."""
     first, _, last = str(span or "?").partition("-")
     return f"section {first}" if last in ("", first) else f"sections {first} to {last}"
-
-
-def _name(settings: dict[str, Any]) -> str:
-    data = str(settings.get("data", "?"))
-    return Path(data).name or data
 
 
 def _minutes(told: dict[str, Any]) -> str:
