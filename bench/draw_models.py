@@ -31,6 +31,7 @@ INK, SOFT, LINE, GREY = "#1a1f26", "#5a6472", "#d5dbe2", "#7d8896"
 BLUE, PALE_BLUE = "#0b5fa5", "#b9d3ea"  # contracting
 GREEN, PALE_GREEN = "#00795a", "#b3d9cd"  # expanding
 ORANGE, PURPLE = "#c8500a", "#a3467f"  # heads; what is special
+CORNERS = ((11, 95, 165), (230, 159, 0), (0, 121, 90), (204, 121, 167))  # of a patch of pixels
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 WIDTH = 1080
 
@@ -421,7 +422,7 @@ def draw_unet() -> str:
 
 def draw_resunet() -> str:
     it = layout("resunet")
-    depth, gap = len(it.network.encoder), 56
+    depth, side, gap = len(it.network.encoder), it.network.unshuffle, 56
     ys = rows((it.outputs[f"encoder.{level}"][0].side for level in range(depth)), 96, 48)
     parts, skips = ends(ys[0], 68, 1012), []
     given, head = it.inputs["stem"][0], it.outputs["head"][0]
@@ -469,7 +470,7 @@ def draw_resunet() -> str:
         drawn(apart, PURPLE),
         channels(apart.x, apart.at(*TOP)[1] - 7, head.channels),
         arrow(apart.at(*RIGHT), (979, ys[0]), colour=PURPLE),
-        *unshuffled(36, ys[3] - 16),
+        *unshuffled(36, ys[3] - 16, it.network.unshuffle),
         legend(
             764,
             ys[3] - 50,
@@ -483,27 +484,36 @@ def draw_resunet() -> str:
         ),
     ]
     words = (
-        f"Every 2 × 2 pixels become channels; {depth} levels of residual blocks with additive "
+        f"Every {side} × {side} pixels become channels; {depth} levels of residual blocks with additive "
         "skips; channels become pixels again. Numbers beside the maps are channels."
     )
     title = "Residual U-Net", "skips after FusionNet (Quan et al. 2021)"
     return sheet("resunet", *title, words, skips[-1].at(*BOTTOM)[1] + 40, parts)
 
 
-def unshuffled(x: float, y: float) -> list[str]:
-    """Show how pixels become channels, on 4 × 4 pixels."""
-    colours = ("#0b5fa5", "#e69f00", "#00795a", "#cc79a7")
+def blended(down: float, right: float) -> str:
+    """Mix the colour of a place in a patch of pixels from those of its corners."""
+    shares = (1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right
+    mixed = (sum(s * c for s, c in zip(shares, band, strict=True)) for band in zip(*CORNERS))
+    return "#" + "".join(f"{round(value):02x}" for value in mixed)
+
+
+def unshuffled(x: float, y: float, factor: int) -> list[str]:
+    """Show how pixels become channels, on twice as many pixels along a side."""
+    pixel = 64 / (2 * factor)
+    apart = 2 * pixel + 32 / factor  # from one channel to the next
     parts = [arrow((x + 74, y + 32), (x + 104, y + 32), colour=PURPLE)]
-    for row, column in product(range(4), range(4)):
-        kind = 2 * (row % 2) + column % 2
-        together = x + 16 * column, y + 16 * row
-        apart = (
-            x + 114 + 40 * (kind % 2) + 16 * (column // 2),
-            y - 4 + 40 * (kind // 2) + 16 * (row // 2),
+    for row, column in product(range(2 * factor), range(2 * factor)):
+        down, right = row % factor, column % factor
+        colour = blended(down / (factor - 1), right / (factor - 1))
+        together = x + pixel * column, y + pixel * row
+        channel = (
+            x + 114 + apart * right + pixel * (column // factor),
+            y - 8 + apart * down + pixel * (row // factor),
         )
-        for left, top in (together, apart):
-            parts.append(box(left, top, 15, 15, fill=colours[kind], radius=2))
-    words = "2 × 2 pixels become 4 channels:", "nothing is lost"
+        for left, top in (together, channel):
+            parts.append(box(left, top, pixel - 1, pixel - 1, fill=colour, radius=1))
+    words = f"{factor} × {factor} pixels become {factor**2} channels:", "nothing is lost"
     parts += [
         text(x, y + 94 + 18 * n, part, anchor="start", colour=SOFT) for n, part in enumerate(words)
     ]

@@ -1,7 +1,7 @@
 """Why the earlier project's U-Net++ failed: its recipe, and the recipe with one thing changed.
 
     python bench/seed_recipe.py                                       # at full size: use a GPU
-    python bench/seed_recipe.py --width 32 --unshuffle --crop 256 --steps 1200    # for a CPU
+    python bench/seed_recipe.py --width 32 --unshuffle 2 --crop 256 --steps 1200    # for a CPU
 
 Trains on 0-24 with seed 0, scores 25-29 as the challenge does, at the threshold that validation
 inside 0-24 chose and at the best one, and writes ``docs/results/seed_recipe.json``. A variant that
@@ -59,7 +59,7 @@ def measured(recipe: str, changes: dict, size: dict) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=int)
-    parser.add_argument("--unshuffle", action="store_true", help="at half resolution")
+    parser.add_argument("--unshuffle", type=int, help="at so much less than full resolution")
     parser.add_argument("--crop", type=int)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
@@ -67,7 +67,7 @@ def main() -> None:
     options = parser.parse_args()
     size = {key: value for key in ("width", "crop", "steps") if (value := getattr(options, key))}
     if options.unshuffle:
-        size["arguments"] = {"unshuffle": True}
+        size["arguments"] = {"unshuffle": options.unshuffle}
     if options.jobs > 1:
         os.environ["OMP_NUM_THREADS"] = "1"
     found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}

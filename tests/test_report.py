@@ -125,7 +125,7 @@ def compared(pairs, tmp_path_factory):
     settings = {"data": "phantom", "models": ["unet", "cenet"], "losses": ["bce_dice"]}
     settings |= {"presets": ["axolemma"], "seeds": [0, 1, 2], "folds": "seed", "sections": 4}
     settings |= {"budget": 2.0, "steps": None, "training": {"crop": 64}}
-    settings["arguments"] = {"unet": {"width": 4, "unshuffle": True, "dropout": 0.2}}
+    settings["arguments"] = {"unet": {"width": 4, "unshuffle": 2, "dropout": 0.2}}
     truth = Stack(np.concatenate([pairs.truth, pairs.truth[:1]]), (0, 1), None, "truth")
     rng = np.random.default_rng(1)
     for model, seed in [(model, seed) for model in settings["models"] for seed in range(3)]:
@@ -511,7 +511,7 @@ def test_the_page_of_a_comparisons_folder(compared):
     assert "axolemma report mine --truth phantom shows" in " ".join(words.split())
     assert str(folder.parent) not in text
     for sentence in (
-        "2 networks learned membranes from phantom: unet (width 4, unshuffle, dropout 0.2) and "
+        "2 networks learned membranes from phantom: unet (width 4, unshuffle 2, dropout 0.2) and "
         "cenet. Arguments that are not named are the usual ones. All had the loss bce_dice, the "
         "augmentation axolemma and crop 64.",
         "Every training took 2 minutes, validation included. Each method was trained anew with 3 "

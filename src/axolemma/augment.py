@@ -260,7 +260,7 @@ def _spline_weights(size: int, points: int) -> NDArray[np.float64]:
     return weights
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _sample(source, matrix, centre, field, out):  # type: ignore[no-untyped-def]
     # Bilinear; the source is mirrored at its edges (d c b a | a b c d | d c b a). One pass over
     # the crop without a coordinate array.

@@ -298,7 +298,7 @@ class CompareSettings(_Settings):
     average
         How predictions of the test sections are averaged; its own threshold comes from validation.
     arguments
-        Of a network that shall not have its own: ``{"unet": {"width": 16, "unshuffle": True}}``.
+        Of a network that shall not have its own: ``{"unet": {"width": 16, "unshuffle": 4}}``.
     training
         Other settings that all trainings share, see `TrainSettings`: ``{"crop": 128}``.
     """

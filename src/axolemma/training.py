@@ -3,8 +3,10 @@
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,9 @@ WARM_UP = 0.05
 
 #: Steps of an epoch in the schedule of the earlier project.
 EPOCH = 300
+
+#: Sections (C, Y, X) and their truth (Y, X), cut out.
+_Crop = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
 AVERAGES: tuple[Average, ...] = ("none", "flips", "dihedral")
 
@@ -278,6 +283,7 @@ def fit(
     said = saved = time.monotonic()
     network.train()
     target = _thickened(truth, settings.thicken)
+    pool = ThreadPoolExecutor(torch.get_num_threads())
     while (done := clock.done(state)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * schedule(done, state.step, settings.schedule)
@@ -285,7 +291,7 @@ def fit(
         torch.manual_seed((settings.seed << 32) + state.step)
         rng = np.random.default_rng((settings.seed, state.step))
         sections = rng.choice(train_set, settings.batch)
-        crops, drawn = _batch(rng, images, target, sections, settings, black)
+        crops, drawn = _batch(rng, images, target, sections, settings, black, pool)
         with autocast(precision, device):
             heads = models.heads(network, crops.to(device, memory_format=torch.channels_last))
         drawn = drawn.to(device)
@@ -436,36 +442,50 @@ def _batch(
     sections: NDArray[np.int64],
     settings: TrainSettings,
     black: list[float],
+    pool: Executor,
 ) -> tuple[Tensor, Tensor]:
-    size = (settings.crop, settings.crop)
-    crops, drawn = [], []
+    size, shape = (settings.crop, settings.crop), truth.shape[1:]
+    # Chance is drawn in order, here; what is drawn is carried out side by side.
+    jobs: list[Callable[[], _Crop]] = []
     for z in sections:
         near = neighbours(int(z), settings.context, len(images))
-        image = images[near]
+        pair = images[near], truth[z]
         if settings.preset == "axolemma":
-            shape = (len(image), *truth.shape[1:])
-            crop, mask = augment.apply(image, truth[z], augment.draw(rng, shape, size))
-        else:
-            mask = truth[z]
-            if settings.preset == "keras":
-                image, mask = _as_keras(rng, image, mask, [black[k] for k in near])
-            crop, mask = _cut(rng, image, mask, size)
-        crops.append(crop)
-        drawn.append(mask[None])
+            drawn = augment.draw(rng, (len(near), *shape), size)
+            jobs.append(partial(augment.apply, *pair, drawn))
+            continue
+        moves = augment_keras.draw(rng, shape) if settings.preset == "keras" else None
+        corner = [int(rng.integers(max(0, whole - settings.crop) + 1)) for whole in shape]
+        levels = [black[k] for k in near]
+        jobs.append(partial(_whole_section, *pair, moves, levels, corner, size))
+    crops, masks = zip(*pool.map(lambda job: job(), jobs), strict=True)
     return (
         torch.from_numpy(np.stack(crops)),
-        torch.from_numpy(np.stack(drawn).astype(np.float32)),
+        torch.from_numpy(np.stack(masks)[:, None].astype(np.float32)),
     )
 
 
-def _as_keras(
-    rng: np.random.Generator,
+def _whole_section(
     image: NDArray[np.float32],
     truth: NDArray[np.uint8],
+    moves: augment_keras.Parameters | None,
     black: list[float],
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    corner: Sequence[int],
+    size: tuple[int, int],
+) -> _Crop:
+    """Cut a crop from sections (C, Y, X), augmented as a whole where there are `moves`."""
+    if moves is not None:
+        image, truth = _as_keras(image, truth, moves, black)
+    return _cut(image, truth, corner, size)
+
+
+def _as_keras(
+    image: NDArray[np.float32],
+    truth: NDArray[np.uint8],
+    parameters: augment_keras.Parameters,
+    black: list[float],
+) -> _Crop:
     """Augment whole sections (C, Y, X) as Keras does."""
-    parameters = augment_keras.draw(rng, truth.shape)
     moved = np.empty_like(image)
     for channel, level in enumerate(black):
         # What is filled is 0 in the file, which the normalisation has moved to `level`.
@@ -475,16 +495,13 @@ def _as_keras(
 
 
 def _cut(
-    rng: np.random.Generator,
     image: NDArray[np.float32],
     truth: NDArray[np.uint8],
+    corner: Sequence[int],
     size: tuple[int, int],
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Cut a crop at random, mirrored beyond the border where the section is smaller."""
-    top, left = (
-        int(rng.integers(max(0, whole - side) + 1))
-        for whole, side in zip(truth.shape, size, strict=True)
-    )
+) -> _Crop:
+    """Cut a crop, mirrored beyond the border where the section is smaller."""
+    top, left = corner
     window = (slice(top, top + size[0]), slice(left, left + size[1]))
     padding = [(0, max(0, side - whole)) for whole, side in zip(truth.shape, size, strict=True)]
     crop = np.pad(image[:, *window], [(0, 0), *padding], mode="symmetric")

@@ -86,7 +86,7 @@ def check(name: str, /, **arguments: Any) -> None:
             if type(value) not in (int, float) or not 0 <= value < 1:
                 raise SettingsError(f"model '{name}': {key} is a share in [0, 1), not {value!r}")
         elif isinstance(default, int):
-            most = 8 if key == "depth" else 4096
+            most = {"depth": 8, "unshuffle": 16}.get(key, 4096)
             if type(value) is not int or not 1 <= value <= most:
                 raise SettingsError(
                     f"model '{name}': {key} is a whole number from 1 to {most}, not {value!r}"

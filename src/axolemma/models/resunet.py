@@ -11,10 +11,10 @@ __all__ = ["ResUNet"]
 
 
 class ResUNet(nn.Module):
-    """A U-Net of residual blocks with additive skips that works at half resolution.
+    """A U-Net of residual blocks with additive skips that works at a quarter of the resolution.
 
-    The stem rearranges every 2×2 pixels into four channels and the head undoes it, so nothing is
-    lost and every convolution sees a quarter of the pixels.
+    The stem rearranges every 4×4 pixels into 16 channels and the head undoes it, so nothing is
+    lost and every convolution sees a sixteenth of the pixels.
 
     Parameters
     ----------
@@ -26,6 +26,8 @@ class ResUNet(nn.Module):
         Channels of the finest level; every level below has twice as many.
     depth
         Number of levels.
+    unshuffle
+        Pixels along a side that the stem turns into channels.
 
     References
     ----------
@@ -34,22 +36,29 @@ class ResUNet(nn.Module):
     """
 
     def __init__(
-        self, *, in_channels: int = 1, out_channels: int = 1, width: int = 16, depth: int = 5
+        self,
+        *,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        width: int = 24,
+        depth: int = 4,
+        unshuffle: int = 4,
     ) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(depth)]
-        self.stride = 2**depth
-        self.stem = nn.Conv2d(4 * in_channels, width, 3, padding=1)
+        self.unshuffle = unshuffle
+        self.stride = unshuffle * 2 ** (depth - 1)
+        self.stem = nn.Conv2d(unshuffle**2 * in_channels, width, 3, padding=1)
         self.encoder = nn.ModuleList(ResidualBlock(w) for w in widths)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairwise(widths))
         self.decoder = nn.ModuleList(ResidualBlock(w) for w in widths[:-1])
-        self.head = nn.Conv2d(width, 4 * out_channels, 1)
+        self.head = nn.Conv2d(width, unshuffle**2 * out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map sections (N, in_channels, Y, X) to logits (N, out_channels, Y, X) of any size."""
         height, width = x.shape[-2:]
-        x = functional.pixel_unshuffle(pad_to_multiple(x, self.stride), 2)
+        x = functional.pixel_unshuffle(pad_to_multiple(x, self.stride), self.unshuffle)
         x = self.encoder[0](self.stem(x))
         skips = []
         for down, block in zip(self.down, self.encoder[1:], strict=True):
@@ -57,4 +66,4 @@ class ResUNet(nn.Module):
             x = block(down(x))
         for up, block in zip(reversed(self.up), reversed(self.decoder), strict=True):
             x = block(up(x) + skips.pop())
-        return functional.pixel_shuffle(self.head(x), 2)[..., :height, :width]
+        return functional.pixel_shuffle(self.head(x), self.unshuffle)[..., :height, :width]

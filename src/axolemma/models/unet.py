@@ -37,8 +37,8 @@ class UNet(nn.Module):
         Whether a 3×3 convolution to two channels comes before the last one, as in a Keras version
         that many have used.
     unshuffle
-        Whether it works at half resolution, as `ResUNet` does: every 2×2 pixels become four
-        channels at first and are put back at last. A quarter of the arithmetic.
+        Pixels along a side that become channels at first and are put back at last (space to
+        depth): 4 turns every 4×4 pixels into 16 channels. The arithmetic shrinks by the square.
 
     References
     ----------
@@ -56,16 +56,15 @@ class UNet(nn.Module):
         dropout: float = 0.5,
         normalisation: bool = True,
         narrow_head: bool = False,
-        unshuffle: bool = False,
+        unshuffle: int = 1,
     ) -> None:
         super().__init__()
         block = partial(ConvBlock, normalisation=normalisation)
         widths = [width * 2**level for level in range(depth)]
         drops = [dropout if level >= depth - 2 else 0.0 for level in range(depth)]
-        # Pixels along a side that become channels of one.
-        self.fold = 2 if unshuffle else 1
-        self.stride = self.fold * 2 ** (depth - 1)
-        in_channels, out_channels = (self.fold**2 * n for n in (in_channels, out_channels))
+        self.unshuffle = unshuffle
+        self.stride = unshuffle * 2 ** (depth - 1)
+        in_channels, out_channels = (unshuffle**2 * n for n in (in_channels, out_channels))
         self.encoder = nn.ModuleList(
             block(a, b, dropout=drop)
             for a, b, drop in zip([in_channels, *widths], widths, drops, strict=False)
@@ -82,7 +81,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map sections (N, in_channels, Y, X) to logits (N, out_channels, Y, X) of any size."""
         height, width = x.shape[-2:]
-        x = functional.pixel_unshuffle(pad_to_multiple(x, self.stride), self.fold)
+        x = functional.pixel_unshuffle(pad_to_multiple(x, self.stride), self.unshuffle)
         x = self.encoder[0](x)
         skips = []
         for block in self.encoder[1:]:
@@ -90,4 +89,4 @@ class UNet(nn.Module):
             x = block(self.pool(x))
         for up, block in zip(reversed(self.up), reversed(self.decoder), strict=True):
             x = block(torch.cat((skips.pop(), up(x)), dim=1))
-        return functional.pixel_shuffle(self.head(x), self.fold)[..., :height, :width]
+        return functional.pixel_shuffle(self.head(x), self.unshuffle)[..., :height, :width]

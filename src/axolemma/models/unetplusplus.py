@@ -49,8 +49,8 @@ class UNetPlusPlus(nn.Module):
     normalisation
         Whether convolutions are batch-normalised; the authors' are not.
     unshuffle
-        Whether it works at half resolution, as `ResUNet` does: every 2×2 pixels become four
-        channels at first and are put back at last. A quarter of the arithmetic.
+        Pixels along a side that become channels at first and are put back at last (space to
+        depth): 4 turns every 4×4 pixels into 16 channels. The arithmetic shrinks by the square.
     deep_supervision
         Whether every U-Net inside has a head (a 1×1 convolution), or the deepest one only.
 
@@ -75,7 +75,7 @@ class UNetPlusPlus(nn.Module):
         dropout: float = 0.0,
         dropout_twice: bool = False,
         normalisation: bool = True,
-        unshuffle: bool = False,
+        unshuffle: int = 1,
         deep_supervision: bool = True,
     ) -> None:
         super().__init__()
@@ -91,10 +91,9 @@ class UNetPlusPlus(nn.Module):
             "normalisation": normalisation,
             "unshuffle": unshuffle,
         }
-        # Pixels along a side that become channels of one.
-        self.depth, self.fold = depth, 2 if unshuffle else 1
-        self.stride = self.fold * 2 ** (depth - 1)
-        in_channels, out_channels = (self.fold**2 * n for n in (in_channels, out_channels))
+        self.depth, self.unshuffle = depth, unshuffle
+        self.stride = unshuffle * 2 ** (depth - 1)
+        in_channels, out_channels = (unshuffle**2 * n for n in (in_channels, out_channels))
         block = partial(
             ConvBlock, dropout=dropout, dropout_twice=dropout_twice, normalisation=normalisation
         )
@@ -133,7 +132,7 @@ class UNetPlusPlus(nn.Module):
         """
         height, width = x.shape[-2:]
         # levels[l] are the nodes of level l that are known, from left to right.
-        x = functional.pixel_unshuffle(pad_to_multiple(x, self.stride), self.fold)
+        x = functional.pixel_unshuffle(pad_to_multiple(x, self.stride), self.unshuffle)
         levels = [[self.node["0_0"](x)]]
         for level in range(1, self.depth):
             levels.append([self.node[f"{level}_0"](self.pool(levels[-1][0]))])
@@ -143,7 +142,7 @@ class UNetPlusPlus(nn.Module):
                 up = self.up[name](levels[level + 1][column - 1])
                 levels[level].append(self.node[name](torch.cat((*levels[level], up), dim=1)))
         logits = (head(levels[0][int(column)]) for column, head in self.head.items())
-        return [functional.pixel_shuffle(z, self.fold)[..., :height, :width] for z in logits]
+        return [functional.pixel_shuffle(z, self.unshuffle)[..., :height, :width] for z in logits]
 
     def pruned(self, level: int) -> "UNetPlusPlus":
         """Return the U-Net++ of `level` + 1 levels inside this one, the paper's fast mode.

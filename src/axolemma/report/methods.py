@@ -86,7 +86,7 @@ def _networks(settings: Mapping[str, Any]) -> str:
 
 
 def _option(name: str, value: Any) -> str:
-    """Write a setting: ``width 16``, ``unshuffle``, ``no unshuffle``."""
+    """Write a setting: ``width 16``, ``narrow head``, ``no narrow head``."""
     words = name.replace("_", " ")
     if isinstance(value, bool):
         return words if value else f"no {words}"
