@@ -470,10 +470,10 @@ def draw_resunet() -> str:
         drawn(apart, PURPLE),
         channels(apart.x, apart.at(*TOP)[1] - 7, head.channels),
         arrow(apart.at(*RIGHT), (979, ys[0]), colour=PURPLE),
-        *unshuffled(36, ys[3] - 16, it.network.unshuffle),
+        *unshuffled(36, ys[1] - 16, it.network.unshuffle),
         legend(
             764,
-            ys[3] - 50,
+            ys[1] + 16,
             ("right", PURPLE, "pixels to channels, and back"),
             ("right", BLUE, "3 × 3 convolution"),
             ("residual", BLUE, "residual block: two 3 × 3 convolutions"),
@@ -484,8 +484,8 @@ def draw_resunet() -> str:
         ),
     ]
     words = (
-        f"Every {side} × {side} pixels become channels; {depth} levels of residual blocks with additive "
-        "skips; channels become pixels again. Numbers beside the maps are channels."
+        f"Every {side} × {side} pixels become channels; {depth} levels of residual blocks with "
+        "additive skips; channels become pixels again. Numbers beside the maps are channels."
     )
     title = "Residual U-Net", "skips after FusionNet (Quan et al. 2021)"
     return sheet("resunet", *title, words, skips[-1].at(*BOTTOM)[1] + 40, parts)
@@ -494,7 +494,9 @@ def draw_resunet() -> str:
 def blended(down: float, right: float) -> str:
     """Mix the colour of a place in a patch of pixels from those of its corners."""
     shares = (1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right
-    mixed = (sum(s * c for s, c in zip(shares, band, strict=True)) for band in zip(*CORNERS))
+    mixed = (
+        sum(s * c for s, c in zip(shares, band, strict=True)) for band in zip(*CORNERS, strict=True)
+    )
     return "#" + "".join(f"{round(value):02x}" for value in mixed)
 
 

@@ -78,6 +78,17 @@ def test_the_table_of_networks_comes_from_the_comparison():
         assert f"{int(row['parameters']):,}" in line
 
 
+def test_the_table_of_recipes_comes_from_the_bench():
+    found = json.loads((ROOT / "docs" / "results" / "seed_recipe.json").read_text())
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8").split("<!-- seed -->")[1]
+    assert len([line for line in text.splitlines() if line.startswith("| U-Net")]) == len(found)
+    for name, row in found.items():
+        (line,) = (line for line in text.splitlines() if line.startswith(f"| {name} |"))
+        for when in ("held_out", "best"):
+            for score in ("v_rand", "v_info"):
+                assert f"{row[when][score]['score']:.4f}" in line, name
+
+
 def test_scripts_in_documents_exist():
     for page in PAGES:
         for _, script, *_ in commands(page, "python"):

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import nn
 
 from axolemma import models
+from axolemma.datasets import phantom_pairs
 from axolemma.errors import InputError, SettingsError
 from axolemma.predict import (
     choose_device,
@@ -12,6 +14,7 @@ from axolemma.predict import (
     membrane_map,
     neighbours,
     normalise,
+    polarity_of,
     predict_section,
     resized,
 )
@@ -201,3 +204,33 @@ def test_bf16_only_where_it_is_native(monkeypatch, able, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
     assert choose_precision("auto", torch.device("cpu")) == expected
     assert choose_precision("bf16", torch.device("cpu")) == "bf16"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s,
+        lambda s: ndimage.zoom(s, 0.5, order=1),
+        lambda s: ndimage.zoom(s, 1.5, order=1),
+        lambda s: s + np.random.default_rng(0).normal(0, s.std(), s.shape),
+        lambda s: s**2.5,
+        lambda s: s**0.4,
+        lambda s: ndimage.gaussian_filter(s, 2),
+        lambda s: s[100:228, 100:228],
+    ],
+    ids=["plain", "small", "large", "noise", "darker", "brighter", "blur", "crop"],
+)
+def test_polarity_is_seen_whatever_the_contrast(change):
+    section = change(phantom_pairs((1, 384, 384)).images[0] / 255.0)
+    assert polarity_of(section[None]) == "dark"
+    assert polarity_of(1 - section[None]) == "bright"
+
+
+def test_without_lines_membranes_are_taken_for_dark():
+    noise = np.random.default_rng(0).normal(size=(1, 128, 128))
+    assert polarity_of(noise) == polarity_of(-noise) == "dark"
+
+
+def test_a_constant_section_has_no_polarity():
+    with pytest.raises(InputError, match="section 1: all pixels of a section are 0"):
+        polarity_of(np.zeros((3, 64, 64)))

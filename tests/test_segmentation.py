@@ -229,6 +229,29 @@ def test_pixels_of_the_models_size_stay(run, tissue, side):
     np.testing.assert_array_equal(same.membrane, segment(tissue.array, model=run).membrane)
 
 
+def test_bright_membranes_are_inverted_and_said_so(run, tissue, tmp_path):
+    settings = SegmentSettings(model=str(run))
+    dark, told = segment_stack(tissue, settings, tmp_path / "dark")
+    assert (told["polarity"], dark.polarity) == ("dark", "dark")
+    assert not any("bright" in note for note in told["input"]["notes"])
+    bright = Stack(255 - tissue.array, (0, 255), tissue.voxel_size, "inverted.tif")
+    found, told = segment_stack(bright, settings, tmp_path / "bright")
+    assert found.polarity == told["polarity"] == "bright"
+    assert (
+        "the membranes look bright, so the grey values were inverted" in told["input"]["notes"][-1]
+    )
+    np.testing.assert_allclose(found.membrane, dark.membrane, atol=1e-5)
+
+
+def test_a_polarity_can_be_insisted_on(run, tissue):
+    inverted = 255 - tissue.array[:1]
+    as_told = segment(inverted, model=run, polarity="dark")
+    assert as_told.polarity == "dark"
+    assert abs(as_told.membrane - segment(inverted, model=run).membrane).max() > 0.01
+    with pytest.raises(SettingsError, match="'polarity'"):
+        segment(inverted, model=run, polarity="inverted")
+
+
 def test_colours_are_stable_and_apart():
     row = colours(np.arange(50))
     assert row[0].tolist() == [0, 0, 0]

@@ -130,6 +130,18 @@ def test_seed_decides_everything_but_the_data(pairs, tmp_path):
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+def test_all_sections_can_be_learned_from(pairs, tmp_path):
+    said = []
+    chosen = settings(steps=2, slices="1-3", validate="none")
+    assert split(chosen, len(pairs)) == (range(1, 4), range(1, 1))
+    model = fit(pairs, chosen, tmp_path / "run", say=said.append)
+    assert "sections 1-3, of which none are held out" in said[0]
+    assert model.info.training["validated_on"] == "none"
+    assert set(model.info.thresholds) == {"none", "flips", "dihedral"}
+    one = fit(pairs, settings(steps=1, slices="0", validate="none"), tmp_path / "one")
+    assert one.info.training["slices"] == "0-0"
+
+
 def test_neighbouring_sections(pairs, tmp_path):
     model = fit(pairs, settings(steps=2, context=1), tmp_path / "run")
     assert model.network.stem.in_channels == 16 * 3

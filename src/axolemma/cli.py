@@ -156,7 +156,8 @@ def train(
     ] = None,
     slices: Slices = None,
     validate: Annotated[
-        str | None, typer.Option(help="Sections among them held out to choose the threshold.")
+        str | None,
+        typer.Option(help="Sections among them held out to choose the threshold, or none."),
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Training time: 90s, 10m, 2h.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps instead of time.")] = None,
@@ -234,7 +235,12 @@ def segment(
         str, typer.Argument(metavar="INPUT", help="TIFF, PNG, JPEG or a folder of sections.")
     ],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder to make.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model file or folder of a run.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model file, folder of a run, or the name of one that ships.")
+    ] = None,
+    polarity: Annotated[
+        str | None, typer.Option(help="Of membranes: dark or bright; auto looks.")
+    ] = None,
     slices: Slices = None,
     voxel_size: Annotated[
         str | None, typer.Option(help="Z,Y,X in nm, where the file does not say: 50,4,4.")
@@ -258,17 +264,14 @@ def segment(
 ) -> None:
     """Segment sections: membrane map, cells, a preview picture and a record of the run.
 
-    Example: `axolemma segment stack.tif --model runs/a -o segmented`
+    Without --model the weights that ship are taken, `neurites`.
+
+    Example: `axolemma segment stack.tif --voxel-size 50,4,4 -o segmented`
     """
     values = _given(locals(), config)
 
     from axolemma.settings import SegmentSettings, check
 
-    if "model" not in values:
-        raise SettingsError(
-            "no model is named, and none comes with this version; train one and name its folder "
-            "with --model"
-        )
     settings = check(SegmentSettings, values)
 
     from axolemma import datasets

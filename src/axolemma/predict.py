@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,6 +16,7 @@ from axolemma.tiles import tiles
 
 __all__ = [
     "Average",
+    "Polarity",
     "Precision",
     "choose_device",
     "choose_precision",
@@ -23,12 +25,14 @@ __all__ = [
     "neighbours",
     "normalise",
     "place",
+    "polarity_of",
     "predict_section",
     "resized",
 ]
 
 Average = Literal["none", "flips", "dihedral"]
 Precision = Literal["auto", "fp32", "bf16"]
+Polarity = Literal["dark", "bright"]
 
 #: Flips and quarter turns of every averaging: (flip the last axis?, quarter turns).
 _POSES: dict[Average, tuple[tuple[bool, int], ...]] = {
@@ -40,6 +44,10 @@ _POSES: dict[Average, tuple[tuple[bool, int], ...]] = {
 #: Largest side of a tile in pixels, and what its inner edges count nothing.
 TILE = 1024
 MARGIN = 64
+
+#: What tells the polarity: the largest side in pixels of the part of a section that is looked at,
+#: the smoothing of its lines in a network's pixels, and the ratio from which one kind prevails.
+_GLANCE, _LINE, _CLEARLY = 1024, 2.5, 1.1
 
 #: Pixels by which a section is mirrored beyond its edges. Membranes near the edge then have a
 #: context on both sides; training saw mirrored sections too.
@@ -159,10 +167,53 @@ def neighbours(z: int, context: int, count: int) -> NDArray[np.int64]:
     return np.clip(np.arange(z - context, z + context + 1), 0, count - 1)
 
 
+def _prepared(stack: NDArray[Any], z: int, context: int) -> NDArray[np.float32]:
+    """Normalise section `z` and its neighbours, (C, Y, X)."""
+    try:
+        return np.stack([normalise(stack[n]) for n in neighbours(z, context, len(stack))])
+    except InputError as error:
+        raise InputError(f"section {z}: {error}") from None
+
+
+def polarity_of(stack: NDArray[Any], *, magnification: float = 1.0) -> Polarity:
+    """Say whether the membranes of a stack are dark, as networks learn them, or bright.
+
+    Membranes are the lines of a section, so the strength of its dark lines is compared with that of
+    its bright ones: lines are where the smoothed grey values bend across (one eigenvalue of their
+    Hessian) and not along. Unlike the histogram this does not depend on how the contrast was set.
+    Where neither is clearly stronger membranes are taken for dark.
+
+    Parameters
+    ----------
+    stack
+        Sections (Z, Y, X), any real dtype. The middle of the middle one is looked at.
+    magnification
+        Factor by which a network wants them enlarged.
+
+    Raises
+    ------
+    InputError
+        If that section is constant or not finite.
+    """
+    section = _prepared(stack, len(stack) // 2, 0)[0]
+    rows, columns = (
+        slice(max(0, (whole - _GLANCE) // 2), (whole + _GLANCE) // 2) for whole in section.shape
+    )
+    part, width = section[rows, columns], _LINE / magnification
+    yy, xy, xx = (
+        ndimage.gaussian_filter(part, width, order=order) for order in ((2, 0), (1, 1), (0, 2))
+    )
+    middle, spread = (yy + xx) / 2, np.hypot((yy - xx) / 2, xy)
+    dark = np.clip(np.abs(middle + spread) - np.abs(middle - spread), 0, None)[middle > 0]
+    bright = np.clip(np.abs(middle - spread) - np.abs(middle + spread), 0, None)[middle < 0]
+    return "bright" if (bright**2).sum() > _CLEARLY * (dark**2).sum() else "dark"
+
+
 def membrane_map(
     network: nn.Module,
     stack: NDArray[Any],
     *,
+    polarity: Polarity = "dark",
     context: int = 0,
     magnification: float = 1.0,
     average: Average = "none",
@@ -178,7 +229,9 @@ def membrane_map(
     network
         From `models.build`; put on the device and in evaluation mode.
     stack
-        Sections (Z, Y, X), any real dtype, membranes dark. May be a memory map.
+        Sections (Z, Y, X), any real dtype. May be a memory map.
+    polarity
+        Whether its membranes are dark or bright; bright ones are inverted for the network.
     context
         Neighbouring sections on either side that the network looks at.
     magnification
@@ -209,14 +262,10 @@ def membrane_map(
     network = place(network, where).eval()
     how = choose_precision(precision, where)
     for z in range(len(stack)):
-        try:
-            numbers = neighbours(z, context, len(stack))
-            section = np.stack([normalise(stack[n]) for n in numbers])
-        except InputError as error:
-            raise InputError(f"section {z}: {error}") from None
+        section = _prepared(stack, z, context)
         yield predict_section(
             network,
-            section,
+            section if polarity == "dark" else -section,
             magnification=magnification,
             average=average,
             precision=how,

@@ -20,7 +20,15 @@ from axolemma.images import Stack, appearing, check_image, parse_slices, write_p
 from axolemma.modelfile import Model, load_model, state_hash
 from axolemma.objects import threshold_cells
 from axolemma.pictures import preview
-from axolemma.predict import Average, Precision, choose_device, choose_precision, membrane_map
+from axolemma.predict import (
+    Average,
+    Polarity,
+    Precision,
+    choose_device,
+    choose_precision,
+    membrane_map,
+    polarity_of,
+)
 from axolemma.settings import SegmentSettings, check
 
 __all__ = ["Segmentation", "segment", "segment_stack", "write_segmentation"]
@@ -45,17 +53,21 @@ class Segmentation:
         uint32, 0 = membrane, one number per cell and section; None where none were asked for.
     threshold
         A pixel is cell interior where ``1 - membrane > threshold``.
+    polarity
+        Whether the input's membranes are ``"dark"`` or ``"bright"``.
     """
 
     membrane: NDArray[np.float32]
     cells: NDArray[np.uint32] | None
     threshold: float
+    polarity: Polarity
 
 
 def segment(
     array: NDArray[Any],
     *,
-    model: str | Path | Model,
+    model: str | Path | Model = "neurites",
+    polarity: str = "auto",
     voxel_size: tuple[float, float, float] | None = None,
     threshold: float | None = None,
     average: Average = "dihedral",
@@ -70,13 +82,13 @@ def segment(
     Parameters
     ----------
     array
-        One section (Y, X) or a stack (Z, Y, X), any real dtype, membranes dark.
+        One section (Y, X) or a stack (Z, Y, X), any real dtype.
     model
         A model file, a run folder, the name of a bundled model, or a loaded model.
     voxel_size
         (Z, Y, X) in nm. Where its pixels are not of the size that the model learned at, sections
         are enlarged or shrunk for the network, and the results have the input's pixels again.
-    threshold, average, objects, precision, device, tile
+    polarity, threshold, average, objects, precision, device, tile
         See `SegmentSettings`.
     advance
         Called with the number of section pixels that were finished.
@@ -103,6 +115,7 @@ def segment(
         {
             "model": "given",
             "voxel_size": voxel_size,
+            "polarity": polarity,
             "threshold": threshold,
             "average": average,
             "objects": objects,
@@ -118,22 +131,31 @@ def segment(
     loaded = model if isinstance(model, Model) else load_model(model)
     cut = loaded.info.threshold(average) if threshold is None else threshold
     stack = array.reshape(-1, *array.shape[-2:])
+    how: dict[str, Any] = {
+        "context": loaded.info.context,
+        "magnification": loaded.info.magnification * _enlargement(chosen.voxel_size, loaded),
+        "precision": precision,
+        "device": device,
+    }
+    found: Polarity = (
+        polarity_of(stack, magnification=how["magnification"])
+        if chosen.polarity == "auto"
+        else chosen.polarity
+    )
     sections = membrane_map(
         loaded.network,
         stack,
-        context=loaded.info.context,
-        magnification=loaded.info.magnification * _enlargement(chosen.voxel_size, loaded),
+        polarity=found,
         average=average,
-        precision=precision,
-        device=device,
         tile=tile,
         advance=advance,
+        **how,
     )
     membrane = np.empty(stack.shape, np.float32)
     for z, section in enumerate(sections):
         membrane[z] = section
     cells = threshold_cells(membrane, cut).reshape(array.shape) if objects == "cells" else None
-    return Segmentation(membrane.reshape(array.shape), cells, cut)
+    return Segmentation(membrane.reshape(array.shape), cells, cut, found)
 
 
 def segment_stack(
@@ -183,6 +205,7 @@ def segment_stack(
         result = segment(
             array,
             model=model,
+            polarity=settings.polarity,
             threshold=settings.threshold,
             average=settings.average,
             objects=settings.objects,
@@ -201,12 +224,17 @@ def segment_stack(
                 "sections": [chosen.start, chosen.stop - 1],
                 "shape": list(array.shape),
                 "dtype": str(array.dtype),
-                "notes": list(stack.notes) + _size_notes(voxel_size, model),
+                "notes": [
+                    *stack.notes,
+                    *_size_notes(voxel_size, model),
+                    *_polarity_notes(settings.polarity, result.polarity),
+                ],
             },
             "model": {"source": model.source, "weights_sha256": state_hash(model.network)},
             "settings": settings.model_dump(mode="json"),
             "magnification": model.info.magnification * _enlargement(voxel_size, model),
             "voxel_size": None if voxel_size is None else list(voxel_size),
+            "polarity": result.polarity,
             "threshold": result.threshold,
             "cells": None if result.cells is None else int(result.cells.max()),
             "device": str(device),
@@ -292,4 +320,13 @@ def _size_notes(voxel_size: tuple[float, float, float] | None, model: Model) -> 
     return [
         f"the image has pixels of {voxel_size[2]:g} nm and the model learned at {learned[2]:g} nm: "
         f"the sections were resized by {factor:.3g} for it"
+    ]
+
+
+def _polarity_notes(asked: str, found: Polarity) -> list[str]:
+    if asked != "auto" or found == "dark":
+        return []
+    return [
+        "the membranes look bright, so the grey values were inverted for the network; say "
+        "--polarity dark if they are not"
     ]

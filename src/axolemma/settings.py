@@ -132,8 +132,10 @@ class TrainSettings(_Settings):
     slices
         Sections to learn from, ``"0-24"``; all where None.
     validate_slices
-        Sections among them that are held out to choose weights and threshold; the last eighth
-        where None. Written ``validate`` on the command line and in YAML.
+        Sections among them that are held out to choose the weights; the last eighth
+        where None. ``"none"`` learns from all of them and chooses by how well it does on those,
+        which flatters; for a last model of few sections, or of all. Written ``validate`` on the
+        command line and in YAML.
     budget
         Minutes of wall-clock time, validation included.
     steps
@@ -248,6 +250,8 @@ class SegmentSettings(_Settings):
     ----------
     model
         A model file, a run folder or the name of a bundled model.
+    polarity
+        Whether membranes are ``dark`` or ``bright``; ``auto`` looks.
     slices
         Sections to segment; all where None. Nothing else of the stack is looked at.
     voxel_size
@@ -265,7 +269,8 @@ class SegmentSettings(_Settings):
         Where, how, and in which largest side of tiles to compute.
     """
 
-    model: str
+    model: str = "neurites"
+    polarity: Literal["auto", "dark", "bright"] = "auto"
     slices: str | None = None
     voxel_size: VoxelSize | None = None
     threshold: float | None = Field(default=None, ge=0, lt=1)

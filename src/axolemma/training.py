@@ -46,6 +46,9 @@ DEFAULT_MINUTES = 10.0
 #: Validations whose scores differ by less can hardly be told apart.
 TOLERANCE = 0.0025
 
+#: Sections at most to judge by where none are held out, and to choose the thresholds from.
+MOST_JUDGED, MOST_CHOOSING = 5, 12
+
 #: Share of the budget over which the learning rate rises; it then falls along a cosine.
 WARM_UP = 0.05
 
@@ -136,12 +139,20 @@ def split(settings: TrainSettings, count: int) -> tuple[range, range]:
     count
         Sections that the data has.
 
+    Returns
+    -------
+    range, range
+        The sections to use and those among them that are held out: none of them where
+        `validate_slices` is ``"none"``.
+
     Raises
     ------
     SettingsError
         If the held-out sections are not among the used ones, or leave none to learn from.
     """
     used = parse_slices(settings.slices, count) if settings.slices else range(count)
+    if settings.validate_slices == "none":
+        return used, used[:0]
     if settings.validate_slices:
         held_out = parse_slices(settings.validate_slices, count)
         if held_out.start < used.start or held_out.stop > used.stop:
@@ -154,7 +165,7 @@ def split(settings: TrainSettings, count: int) -> tuple[range, range]:
     if len(held_out) >= len(used):
         raise SettingsError(
             f"validation on {len(held_out)} of {len(used)} sections leaves none to learn from; "
-            "annotate at least two sections or hold out fewer"
+            "annotate at least two sections, hold out fewer, or none: validate = none"
         )
     return used, held_out
 
@@ -203,8 +214,13 @@ def fit(
     used, chosen = split(settings, len(data.images))
     # From here on there are the used sections only, numbered from 0: nothing else can leak in.
     data = data.slices(used)
-    held_out = range(chosen.start - used.start, chosen.stop - used.start)
+    held_out = [z for z, number in enumerate(used) if number in chosen]
     train_set = [z for z in range(len(data)) if z not in held_out]
+    # With none held out the model is judged, and flattered, on some that it learned from.
+    judged = held_out or _spread(train_set, MOST_JUDGED)
+    # A threshold from two or three sections hangs on a single gap, and sections that were learned
+    # from with augmentation need nearly the same one as others.
+    choosing = sorted({*judged, *_spread(train_set, MOST_CHOOSING - len(judged))})
     context = settings.context
     sizes = {"width": settings.width, "depth": settings.depth}
     for name in ("in_channels", "out_channels", *(n for n, s in sizes.items() if s is not None)):
@@ -247,16 +263,18 @@ def fit(
     weights = Weights(network, average, best, optimizer)
     state = State()
     say(
-        f"{settings.model} on {data.name}: sections {used.start}-{used.stop - 1}, of which "
-        f"{chosen.start}-{chosen.stop - 1} are held out to validate; {precision} on {device}"
+        f"{settings.model} on {data.name}: sections {_span(used)}, of which "
+        f"{_span(chosen) if chosen else 'none'} are held out to validate; {precision} on {device}"
     )
     if (run / "state.safetensors").is_file():
         state = load_state(run, weights)
         say(f"going on in {run} from step {state.step}")
     metrics = Metrics(run / "metrics.jsonl", up_to=state.step)
-    clock = _Clock(settings, state)
+    # A validation predicts in 4 poses; the last ones in 4 and then in 1 + 4 + 8.
+    clock = _Clock(settings, state, ending=1 + 13 * len(choosing) / (4 * len(judged)))
 
-    def validate(candidate: nn.Module, kind: Average) -> dict[str, float]:
+    def validate(candidate: nn.Module, kind: Average, sections: list[int]) -> dict[str, float]:
+        """Score the judged sections at the threshold that `sections` choose."""
         maps = np.stack(
             [
                 predict_section(
@@ -267,15 +285,23 @@ def fit(
                     precision=precision,
                     device=device,
                 )
-                for z in held_out
+                for z in sections
             ]
         )
         if not np.isfinite(maps).all():
             raise AxolemmaError("the network predicts NaN; try a lower learning_rate")
-        return _summary(maps, truth[held_out.start : held_out.stop])
+        scores = evaluate(maps, truth[sections], unthinned=False)
+        threshold = scores.choose_threshold()
+        rows = [sections.index(z) for z in judged]
+        return {
+            "threshold": threshold,
+            "v_rand": float(scores.sections_at(threshold, "v_rand")[rows, 0].mean()),
+            "v_info": float(scores.sections_at(threshold, "v_info")[rows, 0].mean()),
+            "accuracy": float(np.mean((1 - maps[rows] > threshold) == (truth[judged] == 0))),
+        }
 
     def validate_average(done: float) -> None:
-        found = validate(average, "flips")
+        found = validate(average, "flips", judged)
         _keep_best(state, found, average, best)
         metrics.write(step=state.step, done=done, **found)
 
@@ -327,7 +353,7 @@ def fit(
             saved = time.monotonic()
 
     validate_average(1.0)
-    validated = {kind: validate(best, kind) for kind in AVERAGES}
+    validated = {kind: validate(best, kind, choosing) for kind in AVERAGES}
     info = ModelInfo(
         architecture=settings.model,
         arguments=arguments,
@@ -337,8 +363,8 @@ def fit(
         thresholds={kind: found["threshold"] for kind, found in validated.items()},
         training={
             "data": data.name,
-            "slices": f"{used.start}-{used.stop - 1}",
-            "validated_on": f"{chosen.start}-{chosen.stop - 1}",
+            "slices": _span(used),
+            "validated_on": _span(chosen) if chosen else "none",
             "validation": validated,
             "steps": state.step,
             "minutes": round(clock.elapsed() / 60, 2),
@@ -354,10 +380,20 @@ def fit(
     return Model(best.cpu(), info, str(run / "model.safetensors"))
 
 
+def _spread(sections: list[int], most: int) -> list[int]:
+    """Pick at most so many sections, evenly."""
+    return sections[:: -(-len(sections) // most)] if most > 0 else []
+
+
+def _span(sections: range) -> str:
+    return f"{sections.start}-{sections.stop - 1}"
+
+
 class _Clock:
     """How much of the budget is spent; in steps, or in seconds over all starts of the run."""
 
-    def __init__(self, settings: TrainSettings, state: State) -> None:
+    def __init__(self, settings: TrainSettings, state: State, *, ending: float) -> None:
+        self._ending = ending  # the last validation and the thresholds, in validations
         self._steps = settings.steps
         self._budget = 60 * (settings.budget or DEFAULT_MINUTES)
         self._before = state.seconds
@@ -370,15 +406,14 @@ class _Clock:
     def done(self, state: State) -> float:
         if self._steps is not None:
             return min(1.0, state.step / self._steps)
-        # A validation predicts in 4 poses; the last ones in 4 and then in 1 + 4 + 8.
-        reserve = min(17 / 4 * state.validation_seconds, self._budget / 5)
+        reserve = min(self._ending * state.validation_seconds, self._budget / 5)
         return min(1.0, self.elapsed() / (self._budget - reserve))
 
     def seconds_left(self, state: State) -> float:
         if self._steps is None:
             return max(0.0, self._budget - self.elapsed())
         pace = (time.monotonic() - self._started) / max(1, state.step - self._first_step)
-        return pace * (self._steps - state.step) + 17 / 4 * state.validation_seconds
+        return pace * (self._steps - state.step) + self._ending * state.validation_seconds
 
 
 def schedule(done: float, step: int, kind: str = "cosine") -> float:
@@ -526,15 +561,3 @@ def _keep_best(state: State, found: dict[str, float], average: nn.Module, best: 
     if both >= state.best - TOLERANCE:
         state.best = max(both, state.best)
         best.load_state_dict(average.state_dict())
-
-
-def _summary(maps: NDArray[np.float32], truth: NDArray[np.uint8]) -> dict[str, float]:
-    """Score maps (Z, Y, X) at the threshold that they choose."""
-    scores = evaluate(maps, truth, unthinned=False)
-    threshold = scores.choose_threshold()
-    return {
-        "threshold": threshold,
-        "v_rand": scores.v_rand(threshold),
-        "v_info": scores.v_info(threshold),
-        "accuracy": float(np.mean((1 - maps > threshold) == (truth == 0))),
-    }

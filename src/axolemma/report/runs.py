@@ -81,9 +81,13 @@ def _lead(settings: dict[str, Any], lines: list[dict[str, float]], info: ModelIn
     )
     if best:
         name, scores = best
+        judged = (
+            f"On {_sections(told.get('validated_on'))}, held out to choose weights and threshold"
+        )
+        if told.get("validated_on") == "none":
+            judged = "On sections that it learned from, which flatters"
         lead += (
-            f" On {_sections(told.get('validated_on'))}, held out to choose weights and threshold, "
-            f"it reaches V_rand {scores['v_rand']:.3f} and V_info "
+            f" {judged}, it reaches V_rand {scores['v_rand']:.3f} and V_info "
             f"{scores['v_info']:.3f}, averaged over {AVERAGES.get(name, name)}."
         )
     return lead
@@ -222,8 +226,11 @@ def _validation(info: ModelInfo) -> Html:
         )
         for name, found in (told.get("validation") or {}).items()
     ]
+    judged = f"the held-out {_sections(told.get('validated_on'))}"
+    if told.get("validated_on") == "none":
+        judged = "sections that they learned from, which flatters"
     caption = (
-        f"The weights that were kept, on the held-out {_sections(told.get('validated_on'))}. "
+        f"The weights that were kept, on {judged}. "
         "Averaging over more poses takes longer and mostly scores a little higher."
     )
     return table(("averaged over", ">threshold", ">V_rand", ">V_info"), rows, caption=caption)
