@@ -3,9 +3,36 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
+
+AVERAGES = ("none", "flips", "dihedral")
 
 
 def axolemma_json(*arguments: object) -> dict:
     """Run one command and return what it prints as JSON."""
     command = [sys.executable, "-m", "axolemma", *map(str, arguments), "--json"]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def scored(model: object, data: str, slices: str, folder: Path) -> dict[str, dict]:
+    """Segment sections in every way of averaging, score them, and keep what is reported."""
+    result = {}
+    for average in AVERAGES:
+        out = folder / f"{data}-{average}"
+        record = axolemma_json(
+            *("segment", data, "--slices", slices, "--model", model),
+            *("--average", average, "-o", out),
+        )
+        scores = axolemma_json("evaluate", out, data, "--slices", slices)
+        held_out = scores["held_out"]
+        result[average] = {
+            "threshold": record["threshold"],
+            "seconds": record["seconds"],
+            "v_rand": held_out["v_rand"]["score"],
+            "v_info": held_out["v_info"]["score"],
+            "v_rand_sections": held_out["v_rand"]["sections"],
+            "v_info_sections": held_out["v_info"]["sections"],
+            "best_v_rand": scores["best"]["v_rand"]["score"],
+            "best_v_info": scores["best"]["v_info"]["score"],
+        }
+    return result

@@ -11,7 +11,6 @@ choose nothing: threshold and weights come from validation sections inside 0–2
 import argparse
 import json
 import platform
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 
 import axolemma
-from command_line import axolemma_json
+from command_line import AVERAGES, axolemma_json, scored
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "main_job.json"
 
@@ -32,32 +31,14 @@ def one_seed(folder: Path, seed: int, length: tuple[str, object]) -> dict:
         *("train", "--data", "isbi2012", "--slices", "0-24", "--model", "resunet"),
         *(*length, "--seed", seed, "-o", run),
     )["training"]
-    result = {
+    return {
         "seed": seed,
         "training_seconds": round(time.monotonic() - started, 1),
         "steps": trained["steps"],
         "precision": trained["precision"],
         "weights_sha256": trained["weights_sha256"],
+        **scored(run, "isbi2012", "25-29", folder / f"out-{seed}"),
     }
-    for average in ("none", "flips", "dihedral"):
-        out = folder / f"out-{seed}-{average}"
-        record = axolemma_json(
-            *("segment", "isbi2012", "--slices", "25-29", "--model", run),
-            *("--average", average, "-o", out),
-        )
-        scores = axolemma_json("evaluate", out, "isbi2012", "--slices", "25-29")
-        held_out = scores["held_out"]
-        result[average] = {
-            "threshold": record["threshold"],
-            "seconds": record["seconds"],
-            "v_rand": held_out["v_rand"]["score"],
-            "v_info": held_out["v_info"]["score"],
-            "v_rand_sections": held_out["v_rand"]["sections"],
-            "v_info_sections": held_out["v_info"]["sections"],
-            "best_v_rand": scores["best"]["v_rand"]["score"],
-            "best_v_info": scores["best"]["v_info"]["score"],
-        }
-    return result
 
 
 def main() -> None:
@@ -66,10 +47,12 @@ def main() -> None:
     parser.add_argument("--budget", default="10m")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--keep", type=Path, help="folder that keeps runs and segmentations")
     options = parser.parse_args()
     length = ("--budget", options.budget) if options.steps is None else ("--steps", options.steps)
     found: dict = {
-        "command": " ".join(["python", "bench/main_job.py", *sys.argv[1:]]),
+        "command": f"python bench/main_job.py --seeds {' '.join(map(str, options.seeds))} "
+        f"{length[0]} {length[1]}",
         "axolemma": axolemma.__version__,
         "torch": torch.__version__,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, "
@@ -79,11 +62,11 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         for seed in options.seeds:
-            found["seeds"].append(one_seed(Path(folder), seed, length))
+            found["seeds"].append(one_seed(options.keep or Path(folder), seed, length))
             options.results.parent.mkdir(parents=True, exist_ok=True)
             options.results.write_text(json.dumps(found, indent=1) + "\n")
     print(f"{'average':>9} {'V_rand':>8} {'V_info':>8}   per seed")
-    for average in ("none", "flips", "dihedral"):
+    for average in AVERAGES:
         rows = [(s[average]["v_rand"], s[average]["v_info"]) for s in found["seeds"]]
         mean = np.mean(rows, axis=0)
         each = "  ".join(f"{r:.4f}/{i:.4f}" for r, i in rows)

@@ -263,7 +263,7 @@ def test_shapes_that_differ(call, tmp_path):
     [
         (("--model", "text.safetensors"), "text.safetensors: this is not a model file"),
         (("--model", "nowhere"), "no model file or model named 'nowhere'"),
-        ((), "no model is named, and none comes with this version"),
+        (("--polarity", "inverted"), "'polarity': "),
         (("--model", "RUN", "--slices", "2-9"), "4 sections"),
         (("--model", "RUN", "--device", "tpu"), "unknown device 'tpu'"),
         (("--model", "RUN", "--voxel-size", "4,4"), "three lengths Z,Y,X in nm"),

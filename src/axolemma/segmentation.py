@@ -66,7 +66,7 @@ class Segmentation:
 def segment(
     array: NDArray[Any],
     *,
-    model: str | Path | Model = "neurites",
+    model: str | Path | Model = "neurites-seed",
     polarity: str = "auto",
     voxel_size: tuple[float, float, float] | None = None,
     threshold: float | None = None,
