@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 AVERAGES = ("none", "flips", "dihedral")
@@ -14,10 +15,12 @@ def axolemma_json(*arguments: object) -> dict:
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def scored(model: object, data: str, slices: str, folder: Path) -> dict[str, dict]:
-    """Segment sections in every way of averaging, score them, and keep what is reported."""
+def scored(
+    model: object, data: str, slices: str, folder: Path, averages: Sequence[str] = AVERAGES
+) -> dict[str, dict]:
+    """Segment sections in ways of averaging, score them, and keep what is reported."""
     result = {}
-    for average in AVERAGES:
+    for average in averages:
         out = folder / f"{data}-{average}"
         record = axolemma_json(
             *("segment", data, "--slices", slices, "--model", model),

@@ -365,6 +365,16 @@ def test_the_page_of_a_run(run, tmp_path):
         report.write_page(tmp_path / "none" / "page.html", text)
 
 
+def test_a_run_that_held_nothing_out_says_so(pairs, tmp_path):
+    small = {"width": 2, "depth": 1, "crop": 32, "batch": 2, "precision": "fp32", "device": "cpu"}
+    settings = check(TrainSettings, {"data": "made", "steps": 2, "validate": "none", **small})
+    training.fit(pairs, settings, tmp_path / "run")
+    words = " ".join(" ".join(read(report.run_page(tmp_path / "run")).words).split())
+    assert "On sections that it learned from, which flatters, it reaches V_rand" in words
+    assert "kept, on sections that they learned from, which flatters" in words
+    assert "held out" not in words.split("which flatters")[0]
+
+
 def test_a_run_that_is_not_finished(run, tmp_path):
     shutil.copy(run / "settings.json", tmp_path)
     assert "Nothing has been reported yet" in report.run_page(tmp_path)

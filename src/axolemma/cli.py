@@ -264,7 +264,7 @@ def segment(
 ) -> None:
     """Segment sections: membrane map, cells, a preview picture and a record of the run.
 
-    Without --model the weights that ship are taken, `neurites-seed`.
+    Without --model the weights that ship are taken, `neurites`.
 
     Example: `axolemma segment stack.tif --voxel-size 50,4,4 -o segmented`
     """

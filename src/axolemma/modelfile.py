@@ -143,7 +143,7 @@ def load_model(name_or_path: str | Path) -> Model:
 def bundled() -> dict[str, Path]:
     """Return the models that come with the package, by name."""
     folder = Path(str(resources.files("axolemma"))) / "weights"
-    return {file.stem: file for file in sorted(folder.glob("*.safetensors"))}
+    return {file.stem: file for file in sorted(folder.glob("*.safetensors"), key=lambda f: f.stem)}
 
 
 def _locate(name_or_path: str | Path) -> Path:

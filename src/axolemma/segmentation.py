@@ -66,7 +66,7 @@ class Segmentation:
 def segment(
     array: NDArray[Any],
     *,
-    model: str | Path | Model = "neurites-seed",
+    model: str | Path | Model = "neurites",
     polarity: str = "auto",
     voxel_size: tuple[float, float, float] | None = None,
     threshold: float | None = None,

@@ -269,7 +269,7 @@ class SegmentSettings(_Settings):
         Where, how, and in which largest side of tiles to compute.
     """
 
-    model: str = "neurites-seed"
+    model: str = "neurites"
     polarity: Literal["auto", "dark", "bright"] = "auto"
     slices: str | None = None
     voxel_size: VoxelSize | None = None

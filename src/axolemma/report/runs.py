@@ -81,9 +81,7 @@ def _lead(settings: dict[str, Any], lines: list[dict[str, float]], info: ModelIn
     )
     if best:
         name, scores = best
-        judged = (
-            f"On {_sections(told.get('validated_on'))}, held out to choose weights and threshold"
-        )
+        judged = f"On {_sections(told.get('validated_on'))}, held out to choose the weights"
         if told.get("validated_on") == "none":
             judged = "On sections that it learned from, which flatters"
         lead += (
