@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-AVERAGES = ("none", "flips", "dihedral")
+from axolemma.training import AVERAGES
 
 
 def axolemma_json(*arguments: object) -> dict:

@@ -470,7 +470,7 @@ def draw_resunet() -> str:
         drawn(apart, PURPLE),
         channels(apart.x, apart.at(*TOP)[1] - 7, head.channels),
         arrow(apart.at(*RIGHT), (979, ys[0]), colour=PURPLE),
-        *unshuffled(36, ys[1] - 16, it.network.unshuffle),
+        *unshuffled(36, ys[1] - 16, side),
         legend(
             764,
             ys[1] + 16,

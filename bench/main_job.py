@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 import axolemma
-from command_line import AVERAGES, axolemma_json, scored
+from axolemma.training import AVERAGES
+from command_line import axolemma_json, scored
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "main_job.json"
 

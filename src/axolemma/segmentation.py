@@ -131,14 +131,9 @@ def segment(
     loaded = model if isinstance(model, Model) else load_model(model)
     cut = loaded.info.threshold(average) if threshold is None else threshold
     stack = array.reshape(-1, *array.shape[-2:])
-    how: dict[str, Any] = {
-        "context": loaded.info.context,
-        "magnification": loaded.info.magnification * _enlargement(chosen.voxel_size, loaded),
-        "precision": precision,
-        "device": device,
-    }
+    magnification = loaded.info.magnification * _enlargement(chosen.voxel_size, loaded)
     found: Polarity = (
-        polarity_of(stack, magnification=how["magnification"])
+        polarity_of(stack, magnification=magnification)
         if chosen.polarity == "auto"
         else chosen.polarity
     )
@@ -146,10 +141,13 @@ def segment(
         loaded.network,
         stack,
         polarity=found,
+        context=loaded.info.context,
+        magnification=magnification,
         average=average,
+        precision=precision,
+        device=device,
         tile=tile,
         advance=advance,
-        **how,
     )
     membrane = np.empty(stack.shape, np.float32)
     for z, section in enumerate(sections):
