@@ -232,7 +232,8 @@ def train(
 @app.command()
 def segment(
     source: Annotated[
-        str, typer.Argument(metavar="INPUT", help="TIFF, PNG, JPEG or a folder of sections.")
+        str,
+        typer.Argument(metavar="INPUT", help="TIFF, HDF5, MRC, PNG, JPEG or a folder of sections."),
     ],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder to make.")] = None,
     model: Annotated[
@@ -398,10 +399,12 @@ def _annotated(
     from axolemma import datasets, images
 
     shown = None if image is None else images.read_image(image)
-    if truth not in datasets.NAMES or Path(truth).exists():
+    if not datasets.holds_truth(truth):
         return images.read_truth(truth, truth_is=truth_is), shown
-    pairs = datasets.load(truth)
-    drawn = images.Stack(pairs.truth, (0, 1), pairs.voxel_size, truth, pairs.notes)
+    pairs = datasets.load(truth, truth_is=truth_is)
+    drawn = images.Stack(
+        pairs.truth, (0, 1), pairs.voxel_size, truth, pairs.notes, labels=pairs.labels
+    )
     return drawn, shown or images.Stack(pairs.images, (0, 255), pairs.voxel_size, truth)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axolemma.errors import InputError
-from axolemma.images import Stack, parse_slices, read, replacing, write_png
+from axolemma.images import Stack, numbered, parse_slices, read, replacing, write_png
 from axolemma.metrics import (
     SCORE_NAMES,
     SCORES,
@@ -195,6 +195,7 @@ def read_proposal(path: str | Path) -> Stack:
     ----------
     path
         A file or folder of sections that `images.read` reads, or a folder with ``membrane.tif``.
+        Integers of 64 bits are labels and are brought to 32.
 
     Raises
     ------
@@ -202,7 +203,11 @@ def read_proposal(path: str | Path) -> Stack:
         If nothing usable is there.
     """
     path = Path(path)
-    return read(path / "membrane.tif" if (path / "membrane.tif").is_file() else path)
+    stack = read(path / "membrane.tif" if (path / "membrane.tif").is_file() else path)
+    if stack.array.dtype.kind in "iu" and stack.array.dtype.itemsize > 4:
+        array, notes = numbered(stack.array, stack.source)
+        return replace(stack, array=array, notes=stack.notes + notes)
+    return stack
 
 
 def parse_roi(text: str, shape: tuple[int, ...]) -> tuple[slice, slice]:

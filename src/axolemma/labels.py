@@ -1,4 +1,4 @@
-"""Label arrays: what two labels that touch have between them, and the pieces of a label."""
+"""Label arrays: their numbers, what is between two that touch, and the pieces of a label."""
 
 from typing import Any
 
@@ -6,7 +6,41 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["label_borders", "pieces"]
+__all__ = ["distinct", "label_borders", "pieces", "renumbered"]
+
+
+def distinct(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the values of a stack (Z, Y, X) once each, in order; NaN as often as in sections."""
+    # Section by section: sorting a whole volume at once takes several times its memory.
+    return np.unique(np.concatenate([np.unique(section) for section in array]))
+
+
+def renumbered(labels: NDArray[np.integer], ids: NDArray[np.integer]) -> NDArray[np.uint32]:
+    """Replace the labels by their places among `ids`, from 1 on, and all others by 0.
+
+    Parameters
+    ----------
+    labels
+        (Z, Y, X).
+    ids
+        The numbers to keep, in ascending order, fewer than 2³².
+
+    Returns
+    -------
+    NDArray[np.uint32]
+        Equal shape.
+
+    Examples
+    --------
+    >>> renumbered(np.array([[[7, 0, 900]]]), np.array([7, 900])).tolist()
+    [[[1, 0, 2]]]
+    """
+    result = np.zeros(labels.shape, np.uint32)
+    if ids.size:
+        for section, new in zip(labels, result, strict=True):
+            place = np.searchsorted(ids, section).clip(max=len(ids) - 1)
+            new[...] = np.where(ids[place] == section, place + 1, 0)
+    return result
 
 
 def label_borders(labels: NDArray[Any]) -> NDArray[np.bool_]:

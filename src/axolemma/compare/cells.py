@@ -137,7 +137,8 @@ def task_for(
     # The model file numbers the sections it learned from 0; its data's name says what is left out.
     whole = cell.last == len(data) - 1
     name = data.name if whole else f"{data.name} without sections {cell.first}-{cell.last}"
-    learn = replace(data, name=name, images=data.images[numbers], truth=data.truth[numbers])
+    images, truth = data.images[numbers], data.truth[numbers]
+    learn = replace(data, name=name, images=images, truth=truth, labels=None)
     method = {part: getattr(cell, part) for part in (*PARTS, "seed")}
     budget = None if settings.budget is None else f"{60 * settings.budget:.3f}s"
     length = {"budget": budget, "steps": settings.steps}

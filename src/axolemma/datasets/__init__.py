@@ -1,12 +1,12 @@
-"""Annotated sections by name or from a folder."""
+"""Annotated sections by name, from a folder or from a file."""
 
 from pathlib import Path
 
-from axolemma.datasets import folder, isbi2012
+from axolemma.datasets import cremi, folder, isbi2012, snemi3d
 from axolemma.datasets.pairs import Pairs, data_hash, folds
 from axolemma.datasets.phantom import VOXEL_SIZE, PhantomBlock, phantom
 from axolemma.errors import InputError, nearest
-from axolemma.images import Stack, TruthIs, read
+from axolemma.images import HDF5, Stack, TruthIs, read, split_inside
 
 __all__ = [
     "NAMES",
@@ -14,6 +14,7 @@ __all__ = [
     "PhantomBlock",
     "data_hash",
     "folds",
+    "holds_truth",
     "load",
     "load_images",
     "phantom",
@@ -30,34 +31,55 @@ def load(data: str | Path, *, truth_is: TruthIs = "auto") -> Pairs:
     Parameters
     ----------
     data
-        ``"isbi2012"``, ``"phantom"``, or a folder of pairs, see `folder.load`.
+        ``"isbi2012"``, ``"phantom"``, a CREMI sample, the folder of SNEMI3D, or a folder of pairs,
+        see `folder.load`.
     truth_is
-        What a folder's truths show; see `images.to_membrane`.
+        What a folder's truths show; see `images.to_truth`.
 
     Returns
     -------
     Pairs
-        Images and truth, (Z, Y, X).
+        Images and truth, (Z, Y, X), and labels where the truth has them.
 
     Raises
     ------
     InputError
-        If it is neither a name nor a folder, or what lies there cannot be used.
+        If it is neither a name nor a file or folder, or what lies there cannot be used.
     DownloadError
         If the challenge's data is absent and cannot be fetched.
     """
-    known = not Path(data).exists()
+    file, inside = split_inside(data)
+    known = not file.exists()
     if data == "isbi2012" and known:
         return isbi2012.load()
     if data == "phantom" and known:
         return phantom_pairs()
     if known:
         raise InputError(f"no dataset or folder named '{data}'{nearest(str(data), NAMES)}")
-    return folder.load(data, truth_is=truth_is)
+    if inside:
+        raise InputError(
+            f"{data}: is one array, where images and truth are needed; give {file} if it is a CREMI"
+            " sample, or a folder of images and truths"
+        )
+    if file.suffix.lower() in HDF5 and file.is_file():
+        return cremi.load(file, truth_is=truth_is)
+    if snemi3d.is_folder(file):
+        return snemi3d.load(file, truth_is=truth_is)
+    return folder.load(file, truth_is=truth_is)
+
+
+def holds_truth(data: str | Path) -> bool:
+    """Tell whether a name or path stands for images with their truth, as `load` takes them.
+
+    A folder of pairs is not told from a folder of sections, and is none here.
+    """
+    if data in NAMES and not Path(data).exists():
+        return True
+    return snemi3d.is_folder(data) or cremi.is_sample(data, annotated=True)
 
 
 def load_images(source: str | Path) -> Stack:
-    """Load sections to segment: a dataset's images by its name, or a file or folder of sections.
+    """Load sections to segment: a dataset's images, or a file or folder of sections.
 
     The pixels are not checked: which of them are used is for the caller to say.
     ``isbi2012`` is the annotated volume, ``isbi2012-test`` the one to be predicted.
@@ -72,10 +94,14 @@ def load_images(source: str | Path) -> Stack:
     if source == "phantom" and not Path(source).exists():
         pairs = phantom_pairs()
         return Stack(pairs.images, (0, 255), pairs.voxel_size, "phantom")
+    if cremi.is_sample(source):
+        return cremi.load_images(source)
+    if snemi3d.is_folder(source):
+        return snemi3d.load_images(source)
     return read(source)
 
 
 def phantom_pairs(shape: tuple[int, int, int] = (30, 512, 512), *, seed: int = 0) -> Pairs:
     """Return a block of the synthetic tissue as annotated sections; see `phantom`."""
     block = phantom(shape, seed=seed)
-    return Pairs("phantom", block.image, block.truth, VOXEL_SIZE)
+    return Pairs("phantom", block.image, block.truth, VOXEL_SIZE, labels=block.neurons)

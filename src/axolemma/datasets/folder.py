@@ -35,8 +35,9 @@ from axolemma.images import (
     read,
     read_image,
     section_files,
-    to_membrane,
+    to_truth,
 )
+from axolemma.labels import distinct, renumbered
 
 __all__ = ["load"]
 
@@ -52,7 +53,7 @@ def load(folder: str | Path, *, truth_is: TruthIs = "auto") -> Pairs:
     folder
         The folder that holds both.
     truth_is
-        What the truth shows as bright; see `axolemma.images.to_membrane`. ``"auto"`` believes
+        What the truth shows as bright; see `axolemma.images.to_truth`. ``"auto"`` believes
         the ``manifest.json`` of a folder that `augmentation` wrote.
 
     Returns
@@ -77,18 +78,19 @@ def load(folder: str | Path, *, truth_is: TruthIs = "auto") -> Pairs:
     for image, truth in zip(images, truths, strict=True):
         check_pair(image, truth)
     _check_alike(images)
-    membrane, said = _membrane(truths, truth_is)
-    notes = dict.fromkeys(f"{s.source}: {n}" for s in (*images, *truths) for n in s.notes)
-    notes |= dict.fromkeys((*said, *(f"{file} was left out" for file in left_out)))
+    drawn = [to_truth(truth, truth_is=truth_is) for truth in _together(truths)]
+    told = (f"{s.source}: {n}" for s in (*images, *truths, *drawn) for n in s.notes)
+    notes = dict.fromkeys((*told, *(f"{file} was left out" for file in left_out)))
     sizes = {image.voxel_size for image in images}
     if len(sizes) > 1:
         notes[f"{folder}: the images disagree on the voxel size, none was taken"] = None
     return Pairs(
         name=folder.resolve().name,
         images=np.concatenate([image.array for image in images]),
-        truth=membrane,
+        truth=np.concatenate([truth.array for truth in drawn]),
         voxel_size=sizes.pop() if len(sizes) == 1 else None,
         notes=tuple(notes),
+        labels=_joined([truth.labels for truth in drawn]),
     )
 
 
@@ -109,7 +111,7 @@ def find(folder: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
     ImageError
         If nothing is found or a partner is missing.
     """
-    files = section_files(folder)
+    files = section_files(folder, volumes=True)
     truths = _inside(folder, TRUTH_WORDS) or [f for f in files if _bare(f, TRUTH_WORDS) != _name(f)]
     images = _inside(folder, IMAGE_WORDS) or [f for f in files if f not in truths]
     if not images or not truths:
@@ -148,7 +150,7 @@ def _inside(folder: Path, words: str) -> list[Path]:
     if len(found) > 1:
         names = " and ".join(p.name + "/" for p in found)
         raise ImageError(f"{folder}: {names} could each be meant; keep one of them here")
-    return section_files(found[0]) if found else []
+    return section_files(found[0], volumes=True) if found else []
 
 
 def _by_place(files: Sequence[Path]) -> dict[str, Path]:
@@ -183,17 +185,30 @@ def _listed(files: Sequence[Path], what: str) -> str:
     return f"{what}: {', '.join(file.name for file in files[:3])}{more};"
 
 
-def _membrane(
-    truths: Sequence[Stack], truth_is: TruthIs
-) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Return all truths as one array; single sections are judged together, as one stack."""
-    if all(len(t.array) == 1 and t.array.dtype == truths[0].array.dtype for t in truths):
-        array = np.concatenate([t.array for t in truths])
-        source = str(Path(truths[0].source).parent) if len(truths) > 1 else truths[0].source
-        truths = [replace(truths[0], array=array, source=source)]
-    converted = [(t.source, *to_membrane(t, truth_is=truth_is)) for t in truths]
-    notes = tuple(f"{source}: {note}" for source, _, notes in converted for note in notes)
-    return np.concatenate([membrane for _, membrane, _ in converted]), notes
+def _together(truths: Sequence[Stack]) -> Sequence[Stack]:
+    """Return single sections as one stack, for they are judged together; whole stacks as given."""
+    if not all(len(t.array) == 1 and t.array.dtype == truths[0].array.dtype for t in truths):
+        return truths
+    array = np.concatenate([t.array for t in truths])
+    source = str(Path(truths[0].source).parent) if len(truths) > 1 else truths[0].source
+    return [replace(truths[0], array=array, source=source, notes=())]
+
+
+def _joined(stacks: Sequence[NDArray[np.uint32] | None]) -> NDArray[np.uint32] | None:
+    """Return the labels of all stacks, numbered on from stack to stack; None unless all have."""
+    if len(stacks) == 1:
+        return stacks[0]
+    joined: list[NDArray[np.uint32]] = []
+    last = np.uint32(0)
+    for stack in stacks:
+        if stack is None:
+            return None
+        # Equal numbers in two files are two cells.
+        ids = distinct(stack)
+        new = renumbered(stack, ids[ids > 0])
+        joined.append(np.where(new > 0, new + last, np.uint32(0)))
+        last = max(last, joined[-1].max())
+    return np.concatenate(joined)
 
 
 def _check_alike(images: Sequence[Stack]) -> None:

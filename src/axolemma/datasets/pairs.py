@@ -31,11 +31,14 @@ class Pairs:
         On what terms the data may be used; empty where unknown. A model file repeats it.
     notes
         One sentence for every conversion that reading made.
+    labels
+        Where the expert numbered neurons or cells, those numbers: uint32 of the same shape, 0 = no
+        cell. `truth` has membrane between labels that touch, these have not. None otherwise.
 
     Raises
     ------
     InputError
-        If images and truth are not ZYX of one shape.
+        If images, truth and labels are not ZYX of one shape.
     """
 
     name: str
@@ -44,12 +47,18 @@ class Pairs:
     voxel_size: tuple[float, float, float] | None = None
     terms: str = ""
     notes: tuple[str, ...] = ()
+    labels: NDArray[np.uint32] | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 3 or self.images.shape != self.truth.shape:
             raise InputError(
                 f"{self.name}: images and truth must be ZYX of one shape, got"
                 f" {self.images.shape} and {self.truth.shape}"
+            )
+        if self.labels is not None and self.labels.shape != self.truth.shape:
+            raise InputError(
+                f"{self.name}: truth and labels must have one shape, got {self.truth.shape} and"
+                f" {self.labels.shape}"
             )
 
     def __len__(self) -> int:
@@ -70,7 +79,8 @@ class Pairs:
                 f" the {len(self)} that there are"
             )
         block = slice(which.start, which.stop)
-        return replace(self, images=self.images[block], truth=self.truth[block])
+        labels = None if self.labels is None else self.labels[block]
+        return replace(self, images=self.images[block], truth=self.truth[block], labels=labels)
 
 
 def folds(count: int, k: int) -> list[range]:

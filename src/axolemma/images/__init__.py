@@ -1,11 +1,12 @@
 """Stacks at the border: files become ZYX arrays here, once, and arrays become files.
 
 ========================  ====================================================================
-`read`                    any TIFF, PNG, JPEG or folder of sections, as it is
+`read`                    any TIFF, PNG, JPEG, HDF5, MRC or folder of sections, as it is
 `read_image`              the same, and checked: finite, no constant section
 `read_truth`              the same, and turned into 1 = membrane
 `write_tiff`              a stack that Fiji opens and `read` gives back bit for bit
 `write_png`               one picture
+`hdf5_datasets`           what an HDF5 file says of its arrays, without reading them
 `parse_slices`            ``"0-24"`` as a range of sections
 ========================  ====================================================================
 
@@ -13,25 +14,33 @@ Nothing is guessed in silence. What cannot be used is refused in one sentence th
 path; what had to be converted is said in `Stack.notes`, which the caller prints or logs.
 """
 
+from axolemma.images.hdf5 import HDF5, Dataset, hdf5_datasets, split_inside
+from axolemma.images.numbers import numbered
 from axolemma.images.read import read, read_image, section_files
 from axolemma.images.stack import Stack, check_finite, check_image, check_pair, parse_slices
-from axolemma.images.truth import TruthIs, read_truth, to_membrane
+from axolemma.images.truth import TruthIs, read_truth, to_membrane, to_truth
 from axolemma.images.write import appearing, replacing, write_png, write_tiff
 
 __all__ = [
+    "HDF5",
+    "Dataset",
     "Stack",
     "TruthIs",
     "appearing",
     "check_finite",
     "check_image",
     "check_pair",
+    "hdf5_datasets",
+    "numbered",
     "parse_slices",
     "read",
     "read_image",
     "read_truth",
     "replacing",
     "section_files",
+    "split_inside",
     "to_membrane",
+    "to_truth",
     "write_png",
     "write_tiff",
 ]

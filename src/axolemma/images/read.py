@@ -1,9 +1,7 @@
 """Read a file or a folder of sections; every format's ways end here."""
 
-import difflib
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axolemma.errors import ImageError, InputError
+from axolemma.errors import ImageError
+from axolemma.images.access import access
 from axolemma.images.grey import opaque_grey
+from axolemma.images.hdf5 import HDF5, read_hdf5, split_inside
+from axolemma.images.mrc import MRC, read_mrc
 from axolemma.images.stack import Stack, check_image, check_sections, span
 from axolemma.images.tiff import read_tiff
 
@@ -20,15 +21,26 @@ __all__ = ["read", "read_image", "section_files"]
 
 TIFF = {".tif", ".tiff", ".btf", ".tf8"}
 PICTURE = {".png", ".jpg", ".jpeg"}
+VOLUME = HDF5 | MRC
+FORMAT = (
+    dict.fromkeys(TIFF, "TIFF")
+    | {".png": "PNG"}
+    | dict.fromkeys((".jpg", ".jpeg"), "JPEG")
+    | dict.fromkeys(HDF5, "HDF5")
+    | dict.fromkeys(MRC, "MRC")
+)
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def read(path: str | Path, *, sections: Sequence[int] | None = None) -> Stack:
-    """Read a TIFF stack, a PNG or JPEG picture, or a folder of single sections.
+    """Read a TIFF, HDF5 or MRC stack, a PNG or JPEG picture, or a folder of single sections.
 
     Parameters
     ----------
     path
-        A file, or a folder whose visible TIFF, PNG and JPEG files are the sections in natural
+        A file; a dataset of an HDF5 file as ``volume.h5:/path/in/file``, which may be left out
+        where the file holds a single 3D one; or a folder whose visible TIFF, PNG and JPEG files are the sections in natural
         order (section2 before section10).
     sections
         Read only these, counted from 0; all where None.
@@ -41,15 +53,15 @@ def read(path: str | Path, *, sections: Sequence[int] | None = None) -> Stack:
     Raises
     ------
     ImageError
-        If the path is missing, unreadable, cut short, of another format, holds colour or more
-        than three axes. The message starts with the path.
+        If the path is missing, unreadable, cut short, of another format, holds colour, more
+        than three axes or several datasets, or needs a package that is not installed. The message starts with the path.
     InputError
         If `sections` leaves the stack.
     """
-    path = Path(path)
-    with _access(path):
+    path, inside = split_inside(path)
+    with access(path):
         folder = path.stat() and path.is_dir()
-    stack = _read_folder(path, sections) if folder else _read_file(path, sections)
+    stack = _read_folder(path, sections) if folder else _read_file(path, sections, inside)
     array = np.ascontiguousarray(stack.array, dtype=stack.array.dtype.newbyteorder("="))
     return replace(stack, array=array, range=span(array))
 
@@ -59,33 +71,41 @@ def read_image(path: str | Path, *, sections: Sequence[int] | None = None) -> St
     return check_image(read(path, sections=sections))
 
 
-def section_files(folder: Path) -> list[Path]:
-    """Return the visible image files of `folder` in natural order."""
-    with _access(folder):
+def section_files(folder: Path, *, volumes: bool = False) -> list[Path]:
+    """Return the visible image files of `folder` in natural order, with HDF5 and MRC if asked."""
+    known = FORMAT if volumes else TIFF | PICTURE
+    with access(folder):
         files = [p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file()]
-    return sorted((p for p in files if p.suffix.lower() in TIFF | PICTURE), key=_natural)
+    return sorted((p for p in files if p.suffix.lower() in known), key=_natural)
 
 
-def _read_file(path: Path, sections: Sequence[int] | None) -> Stack:
+def _read_file(path: Path, sections: Sequence[int] | None, inside: str = "") -> Stack:
     suffix = path.suffix.lower()
-    if suffix not in TIFF | PICTURE:
-        known = ", ".join(sorted(TIFF | PICTURE))
+    if suffix not in FORMAT:
+        known = ", ".join(sorted(FORMAT))
         raise ImageError(
-            f"{path}: '{path.suffix}' files are not read; give one of {known}, or a folder of them"
+            f"{path}: '{path.suffix}' files are not read; give one of {known}, or a folder of"
+            " sections"
         )
-    with _access(path), path.open("rb") as file:
-        head = file.read(16)
+    with access(path), path.open("rb") as file:
+        head = file.read(1024)
     if not head:
         raise ImageError(f"{path}: the file is empty (0 bytes); copy it again")
-    if (found := _format(head)) != (expected := "TIFF" if suffix in TIFF else _named(suffix)):
+    if (found := _format(head)) != (expected := FORMAT[suffix]):
         raise ImageError(
             f"{path}: the name says {expected} but the content is {found}; give it its right"
             f" name, or save it again as {expected}"
         )
-    with _access(path):
-        if suffix in TIFF:
-            return read_tiff(path, sections)
-        return _read_picture(path, sections)
+    with access(path):
+        match expected:
+            case "TIFF":
+                return read_tiff(path, sections)
+            case "HDF5":
+                return read_hdf5(path, inside, sections)
+            case "MRC":
+                return read_mrc(path, sections)
+            case _:
+                return _read_picture(path, sections)
 
 
 def _read_picture(path: Path, sections: Sequence[int] | None) -> Stack:
@@ -160,10 +180,6 @@ def _natural(path: Path) -> tuple[list[str | int], str]:
     return [int(p) if i % 2 else p for i, p in enumerate(parts)], path.name
 
 
-def _named(suffix: str) -> str:
-    return "PNG" if suffix == ".png" else "JPEG"
-
-
 def _format(head: bytes) -> str:
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "TIFF"
@@ -171,33 +187,10 @@ def _format(head: bytes) -> str:
         return "PNG"
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
-    printable = all(byte >= 32 or byte in b"\t\r\n" for byte in head)
-    return "text" if printable else "neither TIFF, PNG nor JPEG"
-
-
-@contextmanager
-def _access(path: Path) -> Iterator[None]:
-    """Turn whatever a foreign parser or the file system raises into one sentence."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ImageError(f"{path}: does not exist{_neighbour(path)}") from error
-    except PermissionError as error:
-        raise ImageError(f"{path}: may not be read; ask for permission to read it") from error
-    except MemoryError as error:
-        raise ImageError(f"{path}: does not fit into memory; read fewer sections") from error
-    except Exception as error:  # the parsers promise no exception type for a broken file
-        raise ImageError(
-            f"{path}: cannot be read, the file is cut short or damaged ({error or 'no details'});"
-            " copy it again"
-        ) from error
-
-
-def _neighbour(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f"; neither does the folder {path.parent}"
-    names = [p.name for p in path.parent.iterdir()]
-    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
-    return f"; did you mean '{path.with_name(close[0])}'?" if close else ""
+    # MATLAB writes a page of its own before the HDF5; MRC has its word near the header's end.
+    if HDF5_SIGNATURE in (head[:8], head[512:520]):
+        return "HDF5"
+    if head[208:211] == b"MAP":
+        return "MRC"
+    printable = all(byte >= 32 or byte in b"\t\r\n" for byte in head[:16])
+    return "text" if printable else "neither TIFF, PNG, JPEG, HDF5 nor MRC"

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axolemma.errors import ImageError
+from axolemma.images.numbers import numbered
 from axolemma.images.read import read
 from axolemma.images.stack import Stack, check_finite
-from axolemma.labels import label_borders
+from axolemma.labels import distinct, label_borders
 
-__all__ = ["TruthIs", "read_truth", "to_membrane"]
+__all__ = ["TruthIs", "read_truth", "to_membrane", "to_truth"]
 
 TruthIs = Literal["auto", "interior", "membrane", "labels"]
 
@@ -33,7 +34,7 @@ def read_truth(
     path
         Anything that `read` reads.
     truth_is
-        See `to_membrane`.
+        See `to_truth`.
     sections
         Read only these; all where None.
 
@@ -45,23 +46,12 @@ def read_truth(
     Raises
     ------
     ImageError
-        As `read` and `to_membrane`.
+        As `read` and `to_truth`.
     """
-    stack = read(path, sections=sections)
-    membrane, notes = to_membrane(stack, truth_is=truth_is)
-    return replace(
-        stack,
-        array=membrane,
-        range=(0, 1),
-        notes=stack.notes + notes,
-        holds="membrane truth",
-        labels=stack.array if _numbers_cells(stack, truth_is) else None,
-    )
+    return to_truth(read(path, sections=sections), truth_is=truth_is)
 
 
-def to_membrane(
-    truth: Stack, *, truth_is: TruthIs = "auto"
-) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+def to_truth(truth: Stack, *, truth_is: TruthIs = "auto") -> Stack:
     """Turn a truth of any convention into 1 = membrane.
 
     Parameters
@@ -71,16 +61,16 @@ def to_membrane(
     truth_is
         What the truth shows as bright, or as numbers: ``"interior"`` (the higher of two values is
         cell interior, as in the ISBI 2012 challenge), ``"membrane"`` (the higher is membrane), or
-        ``"labels"`` (each cell has its number). ``"auto"`` believes what a file of our own says of
-        itself, takes two values for interior and membrane and more for labels, and refuses a truth
-        that looks inverted.
+        ``"labels"`` (each cell has its number). ``"auto"`` believes what a file says of itself,
+        takes two values for interior and membrane and more for labels, and refuses a truth that
+        looks inverted.
 
     Returns
     -------
-    membrane
-        uint8, ZYX, 1 = membrane.
-    notes
-        One sentence for each conversion that is not plain.
+    Stack
+        uint8, ZYX, 1 = membrane, with one more note for each conversion that is not plain. Where
+        the truth was labels they are kept, uint32, as they were drawn: labels that touch have
+        membrane between them in the array only.
 
     Raises
     ------
@@ -90,7 +80,8 @@ def to_membrane(
     check_finite(truth)
     array = truth.array
     notes: tuple[str, ...] = ()
-    values = np.unique(array)
+    labels = None
+    values = distinct(array)
     if truth_is == "auto":
         truth_is = _stated(truth)
     if truth_is != "labels" and len(values) > 2 and _is_lossy(array, values):
@@ -101,10 +92,11 @@ def to_membrane(
             f"{truth.source}: every pixel of the truth is {values[0]}; a truth needs membrane and"
             " interior"
         )
-    if truth_is == "labels" or (len(values) > 2 and truth_is == "auto"):  # as _numbers_cells
+    if truth_is == "labels" or (len(values) > 2 and truth_is == "auto"):
         _check_labels(array, values, truth.source, sure=truth_is == "labels")
-        membrane = label_borders(array)
-        touching = membrane.sum() > (array == 0).sum()
+        labels, notes = numbered(array, truth.source, ids=values)
+        membrane = label_borders(labels)
+        touching = membrane.sum() > (labels == 0).sum()
         notes += (
             "labels were read as interior, and 0 and one pixel where two labels touch as membrane"
             if touching
@@ -124,7 +116,22 @@ def to_membrane(
             " --truth-is membrane (truth_is='membrane'), if they are interior say"
             " --truth-is interior"
         )
-    return membrane.astype(np.uint8), notes
+    return replace(
+        truth,
+        array=membrane.astype(np.uint8),
+        range=(0, 1),
+        notes=truth.notes + notes,
+        holds="membrane truth",
+        labels=labels,
+    )
+
+
+def to_membrane(
+    truth: Stack, *, truth_is: TruthIs = "auto"
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Return the membrane that `to_truth` finds, and the notes that it adds."""
+    found = to_truth(truth, truth_is=truth_is)
+    return found.array, found.notes[len(truth.notes) :]
 
 
 def _stated(truth: Stack) -> TruthIs:
@@ -132,15 +139,6 @@ def _stated(truth: Stack) -> TruthIs:
     if holds.startswith("membrane"):
         return "membrane"
     return "labels" if holds in ("cells", "neurons") else "auto"
-
-
-def _numbers_cells(truth: Stack, truth_is: TruthIs) -> bool:
-    """Tell whether `to_membrane` takes the truth for labels."""
-    kind = _stated(truth) if truth_is == "auto" else truth_is
-    if kind != "auto":
-        return kind == "labels"
-    values = np.unique(truth.array)
-    return len(values) > 2 and not _is_lossy(truth.array, values)
 
 
 def _is_lossy(array: NDArray[Any], values: NDArray[Any]) -> bool:
@@ -163,11 +161,6 @@ def _check_labels(array: NDArray[Any], values: NDArray[Any], source: str, *, sur
             f"{source}: the truth looks like a grey image ({len(values)} values, {array.dtype});"
             " a truth has two values, or integer labels with 0 for membrane. Threshold it, and save"
             " it as PNG or TIFF, not as JPEG"
-        )
-    if values[0] < 0:
-        raise ImageError(
-            f"{source}: the truth has negative labels, the lowest {values[0]}; give each cell a"
-            " positive number and membrane 0"
         )
 
 
