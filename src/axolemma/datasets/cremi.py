@@ -1,8 +1,9 @@
 """CREMI: volumes of an adult fly's brain in which every neuron has its number through 3D.
 
-A sample, such as ``sample_A_20160501.hdf``, holds ``/volumes/raw`` and ``/volumes/labels/neuron_ids``
-at 40 × 4 × 4 nm. In the padded samples the raw volume is larger, and ``offset`` says in nm where
-the labels lie in it. The files are not fetched: they are given by their path.
+A sample, such as ``sample_A_20160501.hdf``, holds ``/volumes/raw`` and its truth,
+``/volumes/labels/neuron_ids``, at 40 × 4 × 4 nm. In the padded samples the raw volume is larger,
+and ``offset`` says in nm where the labels lie in it. The files are not fetched: they are given by
+their path.
 """
 
 from collections.abc import Mapping
@@ -104,27 +105,26 @@ def load_images(path: str | Path) -> Stack:
     whole = Box.of(found[RAW].shape)
     stack = read(f"{path}:{RAW}", sections=range(box.start[0], box.stop[0]))
     notes = list(stack.notes)
-    if found[RAW].voxel_size is None:
+    if all(found[name].voxel_size is None for name in (RAW, NEURONS) if name in found):
         notes.append("the file does not tell the voxel size; CREMI's, 40 x 4 x 4 nm, was taken")
     if box != whole:
         notes.append(
             f"the raw volume {whole.shape} is larger than its labels and was cropped to them,"
             f" {box.shape} from voxel {box.start} on"
         )
-    rows, columns = (slice(box.start[axis], box.stop[axis]) for axis in (1, 2))
-    array = np.ascontiguousarray(stack.array[:, rows, columns])
+    array = np.ascontiguousarray(stack.array[:, *box.slices[1:]])
     return replace(stack, array=array, voxel_size=size, notes=tuple(notes))
 
 
 def _voxel_size(found: Mapping[str, Dataset], path: Path) -> tuple[float, float, float]:
-    told = {d.voxel_size for name, d in found.items() if name in (RAW, NEURONS)} - {None}
-    if len(told) > 1:
-        sizes = " and ".join(f"{found[name].voxel_size}" for name in (RAW, NEURONS))
+    sizes = [found[name].voxel_size for name in (RAW, NEURONS) if name in found]
+    told = [size for size in sizes if size is not None]
+    if len(set(told)) > 1:
         raise ImageError(
-            f"{path}: raw volume and labels have voxels of two sizes, {sizes} nm; resample one to"
-            " the other and set its resolution"
+            f"{path}: raw volume and labels have voxels of two sizes, {told[0]} and {told[1]} nm;"
+            " resample one to the other and set its resolution"
         )
-    return told.pop() or VOXEL_SIZE if told else VOXEL_SIZE
+    return told[0] if told else VOXEL_SIZE
 
 
 def _labelled(found: Mapping[str, Dataset], size: tuple[float, float, float], path: Path) -> Box:

@@ -1,4 +1,4 @@
-"""Reaching a file: whatever the system, a foreign parser or a missing package says, in a sentence."""
+"""Reaching a file: what the system, a parser or a missing package says, in one sentence."""
 
 import difflib
 import importlib

@@ -53,7 +53,7 @@ class Dataset:
     @property
     def is_volume(self) -> bool:
         """Whether it may be a stack: real numbers along three axes, or more of length 1."""
-        return self.dtype.kind in "buif" and len(self.shape) >= 3 and self._axes() <= 3
+        return self.is_readable and len(self.shape) >= 3 and 0 not in self.shape
 
     @property
     def is_readable(self) -> bool:

@@ -40,8 +40,8 @@ def read(path: str | Path, *, sections: Sequence[int] | None = None) -> Stack:
     ----------
     path
         A file; a dataset of an HDF5 file as ``volume.h5:/path/in/file``, which may be left out
-        where the file holds a single 3D one; or a folder whose visible TIFF, PNG and JPEG files are the sections in natural
-        order (section2 before section10).
+        where the file holds a single 3D one; or a folder whose visible TIFF, PNG and JPEG files
+        are the sections in natural order (section2 before section10).
     sections
         Read only these, counted from 0; all where None.
 
@@ -54,7 +54,8 @@ def read(path: str | Path, *, sections: Sequence[int] | None = None) -> Stack:
     ------
     ImageError
         If the path is missing, unreadable, cut short, of another format, holds colour, more
-        than three axes or several datasets, or needs a package that is not installed. The message starts with the path.
+        than three axes or several datasets, or needs a package that is not installed. The message
+        starts with the path.
     InputError
         If `sections` leaves the stack.
     """
