@@ -203,7 +203,7 @@ def test_snemi3d_refusals(tmp_path, tissue):
         datasets.load(path)
     (path / "train-labels.tif").unlink()
     assert not datasets.holds_truth(path)
-    with pytest.raises(ImageError, match="no images or truth found"):
+    with pytest.raises(ImageError, match="no truth found; looked for"):
         datasets.load(path)
 
 

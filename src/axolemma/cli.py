@@ -140,7 +140,7 @@ def demo(
 @app.command()
 def train(
     data: Annotated[
-        str | None, typer.Option(help="isbi2012, phantom, or a folder of images and truths.")
+        str | None, typer.Option(help="isbi2012, phantom, a folder of pairs, CREMI or SNEMI3D.")
     ] = None,
     voxel_size: Annotated[
         str | None, typer.Option(help="Z,Y,X in nm, where the files do not tell.")
@@ -306,7 +306,7 @@ def evaluate(
     proposal: Annotated[
         Path, typer.Argument(help="Membrane map, mask, labels, or folder of a segmentation.")
     ],
-    truth: Annotated[str, typer.Argument(help="Truth stack, or isbi2012 or phantom.")],
+    truth: Annotated[str, typer.Argument(help="Truth stack, isbi2012, phantom, CREMI or SNEMI3D.")],
     slices: Slices = None,
     threshold: Annotated[
         float | None, typer.Option(help="Chosen elsewhere; the proposal's own by default.")
@@ -414,7 +414,7 @@ def compare(
         str | None, typer.Option(help="Networks: resunet,unet,unetplusplus,cenet.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="isbi2012, phantom, or a folder of images and truths.")
+        str | None, typer.Option(help="isbi2012, phantom, a folder of pairs, CREMI or SNEMI3D.")
     ] = None,
     losses: Annotated[str | None, typer.Option(help="Losses, see docs/training.md.")] = None,
     presets: Annotated[str | None, typer.Option(help="Augmentations: axolemma,keras,none.")] = None,
@@ -519,7 +519,9 @@ def report(
 
 @app.command()
 def augment(
-    data: Annotated[str, typer.Option(help="isbi2012, phantom, or a folder of images and truths.")],
+    data: Annotated[
+        str, typer.Option(help="isbi2012, phantom, a folder of pairs, CREMI or SNEMI3D.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")],
     slices: Slices = None,
     count: Annotated[int, typer.Option(help="Pairs to write.")] = 1000,

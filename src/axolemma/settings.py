@@ -114,7 +114,7 @@ class TrainSettings(_Settings):
     Parameters
     ----------
     data
-        ``isbi2012``, ``phantom``, or a folder of pairs.
+        ``isbi2012``, ``phantom``, a CREMI or SNEMI3D volume's path, or a folder of pairs.
     truth_is
         What a folder's truths show bright, or whether they number the cells.
     voxel_size
@@ -288,7 +288,7 @@ class CompareSettings(_Settings):
     Parameters
     ----------
     data
-        ``isbi2012``, ``phantom``, or a folder of pairs.
+        ``isbi2012``, ``phantom``, a CREMI or SNEMI3D volume's path, or a folder of pairs.
     truth_is
         What a folder's truths show bright, or whether they number the cells.
     models, losses, presets

@@ -98,8 +98,9 @@ def train(
     Parameters
     ----------
     data
-        ``"isbi2012"``, ``"phantom"``, a folder of pairs, loaded `Pairs`, or two arrays of shape
-        (Z, Y, X): images with dark membranes, and truth with 1 = membrane and 0 = interior.
+        What `datasets.load` takes (``"isbi2012"``, ``"phantom"``, a folder of pairs, a CREMI or
+        SNEMI3D volume's path), loaded `Pairs`, or two arrays of shape (Z, Y, X): images with dark
+        membranes, and truth with 1 = membrane and 0 = interior.
     run
         Folder of the run; a run that was interrupted goes on.
     report

@@ -41,7 +41,7 @@ def compare(
     Parameters
     ----------
     data
-        ``"isbi2012"``, ``"phantom"``, a folder of pairs, or loaded `Pairs`.
+        What `datasets.load` takes, or loaded `Pairs`.
     out, jobs, devices, report
         See `run_comparison`.
     **settings

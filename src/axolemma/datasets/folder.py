@@ -10,9 +10,10 @@ Images and truth in two subfolders, or side by side with a word that tells them 
 
 The words are, for images, ``image``, ``raw``, ``volume`` and ``em``; for the truth, ``truth``,
 ``label``, ``mask``, ``annotation``, ``membrane``, ``gt`` and ``groundtruth``; in the singular or
-the plural, as the name of a subfolder or as the first or last word of a file's name. Files are
-paired by the rest of their name, and the pairs put one behind the other in natural order. All
-sections have one size and type. Beside ``train`` files, those called ``test`` are left out.
+the plural, as the name of a subfolder or as the first or last word of a file's name. Files (TIFF,
+PNG, JPEG, MRC, or HDF5 with a single 3D dataset) are paired by the rest of their name, and the
+pairs put one behind the other in natural order. All sections have one size and type. Beside
+``train`` files, those called ``test`` are left out.
 """
 
 import json
