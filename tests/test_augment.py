@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -91,6 +91,7 @@ def test_free_geometry_equals_scipys_interpolation(pair, rng):
     np.testing.assert_allclose(crop[0], expected, atol=1e-5)
 
 
+@settings(deadline=None)  # the first example compiles
 @given(seed=st.integers(0, 2**32), channels=st.sampled_from([1, 3]))
 def test_drawn_crops_are_sound_and_repeatable(seed, channels):
     rng = np.random.default_rng(1)
@@ -157,3 +158,24 @@ def test_what_does_not_belong_together(pair):
         apply(np.repeat(image, 3, axis=0), truth, PLAIN)
     with pytest.raises(InputError, match="1 × 9 pixels"):
         draw(np.random.default_rng(0), (1, 1, 9), (8, 8))
+
+
+@pytest.mark.parametrize("blur", [0.3, 1.3, 2.0, 6.0])
+def test_blur_equals_scipys_gaussian(pair, blur):
+    image, truth = pair
+    crop, _ = apply(image, truth, replace(PLAIN, blur=blur))
+    expected = ndimage.gaussian_filter(image[0, :16, :16], blur, truncate=3)
+    np.testing.assert_allclose(crop[0], expected, atol=1e-5)
+
+
+def test_noise_is_white_and_of_unit_variance():
+    image, truth = np.zeros((1, 300, 300), np.float32), np.zeros((300, 300), np.uint8)
+    noisy = replace(PLAIN, size=(300, 300), centre=(150.0, 150.0), noise=1.0, noise_seed=5)
+    crop = apply(image, truth, noisy)[0][0]
+    assert abs(crop.mean()) < 0.01
+    assert crop.std() == pytest.approx(1, abs=0.01)
+    for neighbour in (crop[1:], crop[:, 1:]):
+        there = crop[: neighbour.shape[0], : neighbour.shape[1]]
+        assert abs((there * neighbour).mean()) < 0.01
+    other = apply(image, truth, replace(noisy, noise_seed=6))[0][0]
+    assert abs((crop * other).mean()) < 0.01

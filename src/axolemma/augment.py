@@ -5,15 +5,19 @@ alike. Beyond the border the section is mirrored, so no black wedge ever reaches
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from axolemma.errors import InputError
 
 __all__ = ["Parameters", "apply", "draw"]
+
+
+#: Points of the curve over the grey values; between them it is straight.
+_KNOTS = 4097
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +210,7 @@ def apply(
             f"the parameters were drawn for {len(parameters.shifts)} sections, not {len(image)}"
         )
     field = _displacements(parameters)
-    matrix = np.array(parameters.matrix)
+    matrix = np.array(parameters.matrix, np.float32)
     crop = np.empty((len(image), *parameters.size), np.float32)
     for channel, (slip, blank) in enumerate(
         zip(parameters.shifts, parameters.missing, strict=True)
@@ -217,36 +221,39 @@ def apply(
         centre = np.add(parameters.centre, slip)
         _sample(image[channel], matrix, centre, field, crop[channel])
     drawn = np.empty(parameters.size, np.float32)
-    _sample(truth.astype(np.float32), matrix, np.array(parameters.centre), field, drawn)
+    _sample(truth, matrix, np.array(parameters.centre), field, drawn)
     return _grey(crop, parameters), (drawn >= 0.5).astype(np.uint8)
 
 
 def _grey(crop: NDArray[np.float32], parameters: Parameters) -> NDArray[np.float32]:
     """Change contrast, sharpness and noise of a crop (C, Y, X)."""
     if parameters.blur > 0:
-        crop = ndimage.gaussian_filter(crop, (0, parameters.blur, parameters.blur), truncate=3)
-    within = np.clip(crop, -3, 3)
-    curve = ((within + 3) / 6) ** np.float32(parameters.gamma) * 6 - 3
-    # The curve alone would clip what lies beyond ±3; adding the rest back keeps it monotone.
-    crop = curve + (crop - within)
-    crop = np.float32(parameters.gain) * crop + np.float32(parameters.offset)
+        reach = int(3 * parameters.blur + 0.5)
+        taps = np.exp(-0.5 * (np.arange(reach + 1) / parameters.blur) ** 2)
+        taps /= taps[0] + 2 * taps[1:].sum()
+        crop = np.stack([_blurred(section, taps.astype(np.float32)) for section in crop])
+    # What lies beyond ±3 is added to the curve's ends, which keeps it monotone without clipping.
+    knots = np.linspace(0, 1, _KNOTS) ** parameters.gamma * 6 - 3
+    curve = (parameters.gain * knots).astype(np.float32)
+    _bend(crop, curve, np.float32(parameters.gain), np.float32(parameters.offset))
     if parameters.noise > 0:
         rng = np.random.default_rng(parameters.noise_seed)
-        crop = crop + np.float32(parameters.noise) * rng.standard_normal(crop.shape, np.float32)
-    return np.asarray(crop, np.float32)
+        crop += np.float32(parameters.noise) * _white(rng.integers(2**64, dtype=np.uint64), crop)
+    return crop
 
 
-def _displacements(parameters: Parameters) -> NDArray[np.float64]:
+def _displacements(parameters: Parameters) -> NDArray[np.float32]:
     """Spread the control points' displacements smoothly over the crop, (2, Y, X) in pixels."""
-    grid = parameters.elastic
+    grid = parameters.elastic.astype(np.float32)
     if grid.size == 0:
-        return np.zeros((2, *parameters.size))
+        return np.zeros((2, *parameters.size), np.float32)
     rows = _spline_weights(parameters.size[0], grid.shape[1])
     columns = _spline_weights(parameters.size[1], grid.shape[2])
     return np.asarray(rows @ grid @ columns.T)
 
 
-def _spline_weights(size: int, points: int) -> NDArray[np.float64]:
+@lru_cache(maxsize=64)
+def _spline_weights(size: int, points: int) -> NDArray[np.float32]:
     """Weights (size, points) of a uniform cubic B-spline whose end points are repeated."""
     position = np.linspace(0, points - 1, size)
     weights = np.zeros((size, points))
@@ -257,7 +264,7 @@ def _spline_weights(size: int, points: int) -> NDArray[np.float64]:
         far = np.clip(2 - distance, 0, None) ** 3 / 6
         value = np.where(distance < 1, near, far)
         np.add.at(weights, (np.arange(size), np.clip(node, 0, points - 1).astype(int)), value)
-    return weights
+    return weights.astype(np.float32)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
@@ -265,20 +272,28 @@ def _sample(source, matrix, centre, field, out):  # type: ignore[no-untyped-def]
     # Bilinear; the source is mirrored at its edges (d c b a | a b c d | d c b a). One pass over
     # the crop without a coordinate array.
     height, width = source.shape
+    up = np.float32(0.5 - out.shape[0] / 2)
+    left_out = np.float32(0.5 - out.shape[1] / 2)
+    # 32 bits are exact enough for what is left when the whole pixels of the centre are taken off.
+    down = int(np.floor(centre[0] - 0.5))
+    across = int(np.floor(centre[1] - 0.5))
+    rest_y = np.float32(centre[0] - 0.5 - down)
+    rest_x = np.float32(centre[1] - 0.5 - across)
     for i in range(out.shape[0]):
-        v = i + 0.5 - out.shape[0] / 2
+        v = np.float32(i) + up
         for j in range(out.shape[1]):
-            u = j + 0.5 - out.shape[1] / 2
             dy = v + field[0, i, j]
-            dx = u + field[1, i, j]
-            y = centre[0] + matrix[0, 0] * dy + matrix[0, 1] * dx - 0.5
-            x = centre[1] + matrix[1, 0] * dy + matrix[1, 1] * dx - 0.5
-            y0 = int(np.floor(y))
-            x0 = int(np.floor(x))
-            fy = np.float32(y - y0)
-            fx = np.float32(x - x0)
-            top, low, left, right = y0, y0 + 1, x0, x0 + 1
-            if y0 < 0 or low >= height or x0 < 0 or right >= width:
+            dx = np.float32(j) + left_out + field[1, i, j]
+            y = rest_y + matrix[0, 0] * dy + matrix[0, 1] * dx
+            x = rest_x + matrix[1, 0] * dy + matrix[1, 1] * dx
+            floor_y = np.floor(y)
+            floor_x = np.floor(x)
+            fy = y - floor_y
+            fx = x - floor_x
+            top = int(floor_y) + down
+            left = int(floor_x) + across
+            low, right = top + 1, left + 1
+            if top < 0 or low >= height or left < 0 or right >= width:
                 top = _mirror(top, height)
                 low = _mirror(low, height)
                 left = _mirror(left, width)
@@ -292,3 +307,67 @@ def _sample(source, matrix, centre, field, out):  # type: ignore[no-untyped-def]
 def _mirror(index, size):  # type: ignore[no-untyped-def]
     index = index % (2 * size)
     return index if index < size else 2 * size - 1 - index
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _blurred(section, taps):  # type: ignore[no-untyped-def]
+    # First along the columns, then along the rows, mirrored at the edges as in `_sample`. Inner
+    # loops run along rows, so that they are vectorised.
+    height, width = section.shape
+    reach = len(taps) - 1
+    out = np.empty((height, width), np.float32)
+    line = np.empty(width + 2 * reach, np.float32)
+    for y in range(height):
+        middle = line[reach : reach + width]
+        for x in range(width):
+            middle[x] = taps[0] * section[y, x]
+        for k in range(1, reach + 1):
+            above = section[_mirror(y - k, height)]
+            below = section[_mirror(y + k, height)]
+            for x in range(width):
+                middle[x] += taps[k] * (above[x] + below[x])
+        for k in range(1, reach + 1):
+            line[reach - k] = middle[_mirror(-k, width)]
+            line[reach + width - 1 + k] = middle[_mirror(width - 1 + k, width)]
+        for x in range(width):
+            out[y, x] = taps[0] * middle[x]
+        for k in range(1, reach + 1):
+            for x in range(width):
+                out[y, x] += taps[k] * (line[reach + x - k] + line[reach + x + k])
+    return out
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _bend(crop, curve, slope, offset):  # type: ignore[no-untyped-def]
+    # In place: values from -3 to 3 along the curve, others along straight lines of `slope`.
+    values = crop.reshape(-1)
+    steps = len(curve) - 1
+    for i in range(values.size):
+        value = values[i]
+        within = min(max(value, np.float32(-3)), np.float32(3))
+        at = (within + np.float32(3)) * np.float32(steps / 6)
+        knot = min(int(at), steps - 1)
+        part = at - np.float32(knot)
+        bent = curve[knot] + part * (curve[knot + 1] - curve[knot])
+        values[i] = bent + slope * (value - within) + offset
+
+
+@numba.njit(cache=True, nogil=True)
+def _white(key, like):  # type: ignore[no-untyped-def]
+    # Nearly normal numbers of unit variance, bounded by 3.5, one for each value of `like`: the sum
+    # of the four 16-bit lanes of a hash (splitmix64, Steele et al. 2014) of its place. Many times
+    # faster than exact ones, which white noise in an image does not need.
+    noise = np.empty(like.size, np.float32)
+    lane = np.uint64(0xFFFF)
+    scale = np.float32(np.sqrt(3.0) / 65536)
+    for i in range(noise.size):
+        bits = key + np.uint64(i) * np.uint64(0x9E3779B97F4A7C15)
+        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        bits ^= bits >> np.uint64(31)
+        total = bits & lane
+        total += (bits >> np.uint64(16)) & lane
+        total += (bits >> np.uint64(32)) & lane
+        total += bits >> np.uint64(48)
+        noise[i] = scale * np.float32(np.int64(total) - np.int64(131070))
+    return noise.reshape(like.shape)
