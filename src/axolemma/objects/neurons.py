@@ -10,29 +10,19 @@ from axolemma.errors import InputError
 from axolemma.objects.alignment import Displacement, displacement, follow
 from axolemma.objects.solvers import multicut
 
-__all__ = ["FEATURES", "Links", "link_cells", "links"]
+__all__ = ["FEATURES", "LOG_ODDS", "Links", "link_cells", "links"]
 
 #: What is known of two cells in two sections; see `links`.
-FEATURES = (
-    "containment",
-    "intersection over union",
-    "containment of the grown",
-    "intersection over union of the grown",
-    "share of the smaller",
-    "share of the larger",
-    "distance",
-    "size ratio",
-    "agreement",
-)
+FEATURES = ("containment", "overlap", "rival", "distance")
 #: Log-odds that two cells are one neuron: a constant and a weight for each of `FEATURES`, for
 #: neighbouring sections and for those with one between. `bench/link_model.py` fitted them.
-_LOG_ODDS = (
-    (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
-    (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+LOG_ODDS = (
+    (-2.92, 4.02, 6.68, -5.90, 1.78),
+    (-1.86, 3.10, 6.09, -7.05, 1.38),
 )
 _CERTAIN = 6.0  # no link counts for more log-odds than this, either way
-_OVER_ONE = 0.5  # what a link over a section counts for beside one to the next section
-_APART = 3.0  # log-odds that neighbours in a section are two neurons
+_OVER_ONE = 0.15  # what a link over a section counts for beside one to the next section
+_APART = 0.2  # log-odds that neighbours in a section are two neurons: weak, for branches run on
 _GROWTH = 4  # px by which cells grow into the membrane, so that thin ones still meet
 _GAP = 10  # px, half the width of a membrane beyond which cells are no neighbours
 
@@ -46,7 +36,7 @@ class Links:
     cells
         Shape (m, 2), their numbers.
     features
-        Shape (m, 9), one column for each of `FEATURES`.
+        Shape (m, 4), one column for each of `FEATURES`.
     """
 
     cells: NDArray[np.int64]
@@ -113,7 +103,7 @@ def link_cells(
         return np.zeros(cells.shape, np.uint32)
     edges, costs = [], []
     for distance, pairs in enumerate(links(numbered, membrane, largest_shift=largest_shift)):
-        constant, *weights = _LOG_ODDS[distance]
+        constant, *weights = LOG_ODDS[distance]
         odds = np.clip(constant + pairs.features @ weights - caution, -_CERTAIN, _CERTAIN)
         edges.append(pairs.cells)
         costs.append(odds * (_OVER_ONE if distance else 1.0))
@@ -144,32 +134,27 @@ def links(
     Returns
     -------
     tuple of Links
-        For neighbouring sections, and for those with one between. The features, each of two cells
-        laid over each other: the overlap as a part of the smaller one and of both together, for
-        the cells as they are and grown by 4 px into the membrane; which share of everything that
-        the smaller and the larger one overlap this is; the distance of their centres, 1 = they
-        are two discs of one size side by side; the logarithm of the ratio of their sizes; and how
-        well the two sections agree as a whole, the part of them in which each cell overlaps the
-        one that it overlaps most.
+        For neighbouring sections, and for those with one between. The cells are grown by 4 px
+        into the membrane and laid over each other. The features: the overlap as a part of the
+        smaller cell, and as a part of both together (IoU); the largest IoU that either cell has
+        with a third one; and the distance of their centres, 1 = two discs of one size side by
+        side, at most 3.
     """
     shown = (cells == 0).astype(np.float32) if membrane is None else membrane
     grown = [expand_labels(section, _GROWTH) for section in cells]
     near, far = [], []
     steps: list[Displacement] = []
     for z in range(len(cells) - 1):
-        step = displacement(shown[z], shown[z + 1], largest=largest_shift)
-        steps.append(step)
-        near.append(_pairs(cells[z], cells[z + 1], grown[z], grown[z + 1], step))
+        steps.append(displacement(shown[z], shown[z + 1], largest=largest_shift))
+        near.append(_pairs(grown[z], grown[z + 1], steps[z]))
         if z > 0:
             # Two short steps find the way better than a long one, unless what lies between is no
             # help, being blank or in another place.
             ways = (
+                steps[z - 1].then(steps[z]),
                 displacement(shown[z - 1], shown[z + 1], largest=largest_shift),
-                steps[z - 1].then(step),
             )
-            found = [
-                _pairs(cells[z - 1], cells[z + 1], grown[z - 1], grown[z + 1], way) for way in ways
-            ]
+            found = [_pairs(grown[z - 1], grown[z + 1], way) for way in ways]
             far.append(max(found, key=_agreement))
     return _joined(near), _joined(far)
 
@@ -215,50 +200,37 @@ def _numbered(cells: NDArray[np.integer]) -> tuple[NDArray[np.int64], int]:
     return numbered, count
 
 
-def _pairs(
-    one: NDArray[np.int64],
-    two: NDArray[np.int64],
-    grown_one: NDArray[np.int64],
-    grown_two: NDArray[np.int64],
-    step: Displacement,
-) -> Links:
-    """Return all cells of two sections that meet when grown, and their features."""
-    count = int(max(one.max(initial=0), two.max(initial=0))) + 1
+def _pairs(one: NDArray[np.int64], two: NDArray[np.int64], step: Displacement) -> Links:
+    """Return all cells of two sections that meet, and their features."""
     # What one section shows and the other does not must not count as a difference.
-    seen = step.inside()
-    one, grown_one = np.where(seen, one, 0), np.where(seen, grown_one, 0)
-    two, grown_two = follow(two, step), follow(grown_two, step)
-    pairs, met = _overlaps(grown_one, grown_two, count)
-    sizes, others = (np.bincount(section.ravel(), minlength=count) for section in (one, two))
-    there = (sizes[pairs[:, 0]] > 0) & (others[pairs[:, 1]] > 0)
-    pairs, met = pairs[there], met[there]
+    one, two = np.where(step.inside(), one, 0), follow(two, step)
+    count = int(max(one.max(initial=0), two.max(initial=0))) + 1
+    pairs, met = _overlaps(one, two, count)
     a, b = pairs.T
-    touching, plain = _overlaps(one, two, count)
-    overlap = np.zeros(len(pairs))
-    keys, known = pairs @ (count, 1), touching @ (count, 1)
-    _, place, where = np.intersect1d(keys, known, assume_unique=True, return_indices=True)
-    overlap[place] = plain[where]
-
+    sizes, others = (np.bincount(section.ravel(), minlength=count) for section in (one, two))
     small, large = np.minimum(sizes[a], others[b]), np.maximum(sizes[a], others[b])
-    wide, broad = (np.bincount(s.ravel(), minlength=count) for s in (grown_one, grown_two))
-    first_is_smaller = wide[a] <= broad[b]
-    share_a = met / np.bincount(a, met, count)[a]
-    share_b = met / np.bincount(b, met, count)[b]
+    iou = met / (small + large - met)
     away = np.linalg.norm(_centres(one, count)[a] - _centres(two, count)[b], axis=1)
-    best = np.zeros(count)
-    np.maximum.at(best, touching[:, 0], plain)
+    radii = (small**0.5 + large**0.5) / np.pi**0.5
     features = (
-        overlap / small,
-        overlap / (sizes[a] + others[b] - overlap),
-        met / np.minimum(wide[a], broad[b]),
-        met / (wide[a] + broad[b] - met),
-        np.where(first_is_smaller, share_a, share_b),
-        np.where(first_is_smaller, share_b, share_a),
-        np.minimum(away * (np.pi / 4) ** 0.5 * 2 / (small**0.5 + large**0.5), 3),
-        np.log(large / small),
-        np.full(len(pairs), best.sum() / max(1, plain.sum())),
+        met / small,
+        iou,
+        np.maximum(_rivals(a, iou, count), _rivals(b, iou, count)),
+        np.minimum(away / np.maximum(radii, 1), 3),
     )
     return Links(pairs, np.stack(features, axis=1))
+
+
+def _rivals(cells: NDArray[np.int64], iou: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Return, for each pair, the largest IoU among the other pairs of its cell, 0 if none."""
+    best, second = np.zeros(count), np.zeros(count)
+    order = np.lexsort((-iou, cells))
+    place = np.arange(len(cells)) - np.searchsorted(cells[order], cells[order])
+    first, next_ = order[place == 0], order[place == 1]
+    best[cells[first]], second[cells[next_]] = iou[first], iou[next_]
+    rival = best[cells]
+    rival[first] = second[cells[first]]
+    return rival
 
 
 def _overlaps(
