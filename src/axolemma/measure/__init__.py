@@ -4,6 +4,7 @@
 `measure_cells`           area, perimeter, calibre, contacts of every cell of every section
 `measure_neurons`         volume, surface, calibre, path, contacts of every neuron
 `write_table`             either of them as CSV, units in the names of the columns
+`rows`                    the same lines as dictionaries, for JSON
 `write_meshes`            one PLY for each neuron
 `write_skeletons`         one SWC for each neuron
 ========================  ====================================================================
