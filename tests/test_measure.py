@@ -147,6 +147,13 @@ def test_one_voxel_and_nothing():
     assert found["centroid_x_nm"] == 10
 
 
+def test_labels_of_64_bits_are_not_rounded():
+    stack = np.zeros((2, 5, 5), np.uint64)
+    stack[:, 1:4, 1:4] = 2**60 + 1
+    for measure, name in ((measure_cells, "cell"), (measure_neurons, "neuron")):
+        assert measure(stack, voxel_size=(50, 4, 4))[name][0] == 2**60 + 1
+
+
 def test_what_fills_the_stack_has_no_surface(tmp_path):
     table = measure_neurons(np.ones((2, 4, 4), np.uint8), voxel_size=(50, 4, 4))
     assert np.isnan(table["calibre_nm"][0])

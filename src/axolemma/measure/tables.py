@@ -166,7 +166,9 @@ def _dense(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.i
     names, which = np.unique(labels, return_inverse=True)
     membrane = int(names.size > 0 and names[0] == 0)
     dense = which.reshape(labels.shape).astype(np.int64) + 1 - membrane
-    return np.concatenate(([0], names[membrane:])).astype(np.int64), dense
+    # In two steps: a 0 beside 64-bit labels without a sign would turn them into floats.
+    real = names[membrane:].astype(np.int64)
+    return np.concatenate((np.zeros(1, np.int64), real)), dense
 
 
 def _grown(labels: NDArray[np.int64], pixel: tuple[float, float], gap: float) -> NDArray[np.int64]:

@@ -56,8 +56,8 @@ def link_cells(
     so that the membranes agree best. Cells that then meet get the log-odds of being one neuron
     from how much of them overlaps, how alike they are and who else competes; neighbours in a
     section are two neurons unless more speaks for one. The partition of all cells that has the
-    most of these odds on its side, a multicut, is the neurons. So one may branch, and a section
-    that is blank, lost or shifted cuts none.
+    most of these odds on its side, a multicut, is the neurons. So one may branch, and no single
+    section that is blank, lost or shifted has to cut it.
 
     Parameters
     ----------
