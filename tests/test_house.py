@@ -25,7 +25,7 @@ STOREYS = (
         "pictures",
         "charts",
     ),
-    ("models", "losses"),
+    ("models", "losses", "measure"),
     ("datasets", "modelfile", "predict", "evaluation", "runs"),
     ("training", "segmentation", "augmentation"),
     ("demo", "terminal", "compare", "report"),
@@ -36,7 +36,16 @@ SIDEWAYS = {("geometry", "errors"), ("terminal", "compare"), ("__main__", "cli")
 STOREY = {room: number for number, rooms in enumerate(STOREYS) for room in rooms}
 
 #: The rooms of which an array's journey needs no torch: they start fast and serve anybody.
-WITHOUT_TORCH = ("images", "tiles", "augment", "objects", "metrics", "settings", "pictures")
+WITHOUT_TORCH = (
+    "images",
+    "tiles",
+    "augment",
+    "objects",
+    "metrics",
+    "settings",
+    "pictures",
+    "measure",
+)
 
 
 def room_of(file: Path) -> str:

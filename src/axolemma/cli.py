@@ -576,6 +576,59 @@ def augment(
 
 
 @app.command()
+def measure(
+    labels: Annotated[Path, typer.Argument(help="TIFF of cells or neurons, 0 = membrane.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="CSV file to make.")],
+    voxel_size: Annotated[
+        str | None, typer.Option(help="Z,Y,X in nm, where the file does not say: 50,4,4.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="cells or neurons; what the file says, else neurons.")
+    ] = None,
+    gap: Annotated[
+        float, typer.Option(help="Width in nm of the membrane across which objects touch.")
+    ] = 60.0,
+    meshes: Annotated[Path | None, typer.Option(help="Folder for a PLY of each neuron.")] = None,
+    skeletons: Annotated[Path | None, typer.Option(help="Folder for an SWC of each neuron.")] = (
+        None
+    ),
+    as_json: Json = False,
+) -> None:
+    """Measure cells or neurons: sizes, calibres, paths and contacts, one line for each.
+
+    Example: `axolemma measure neurons.tif --voxel-size 50,4,4 -o neurons.csv`
+    """
+    from axolemma import images, settings
+    from axolemma import measure as room
+
+    stack = images.read(labels)
+    kind = kind or ("cells" if stack.holds == "cells" else "neurons")
+    if kind not in ("cells", "neurons"):
+        raise SettingsError(f"--kind is cells or neurons, not '{kind}'")
+    if kind == "cells" and (meshes is not None or skeletons is not None):
+        raise SettingsError("meshes and skeletons are made of neurons; say --kind neurons")
+    try:
+        size = stack.voxel_size if voxel_size is None else settings.voxel_size(voxel_size)
+    except ValueError as error:
+        raise SettingsError(f"--voxel-size: {error}") from error
+    if size is None:
+        raise SettingsError(f"{labels}: the file has no voxel size; say --voxel-size Z,Y,X in nm")
+    for note in stack.notes:
+        _plain(f"note: {note}")
+    job = room.measure_cells if kind == "cells" else room.measure_neurons
+    table = job(stack.array, voxel_size=size, gap=gap)
+    room.write_table(output, table)
+    if meshes is not None:
+        room.write_meshes(meshes, stack.array, voxel_size=size)
+    if skeletons is not None:
+        room.write_skeletons(skeletons, stack.array, voxel_size=size)
+    if as_json:
+        _print_json({"kind": kind, "voxel_size": list(size), "objects": room.rows(table)})
+        return
+    _result(f"{len(table['contacts'])} {kind}: {output}")
+
+
+@app.command()
 def models(as_json: Json = False) -> None:
     """List the networks: parameters and arithmetic.
 
