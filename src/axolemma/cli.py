@@ -252,7 +252,17 @@ def segment(
     average: Annotated[
         str | None, typer.Option(help="Average over none, flips or dihedral poses.")
     ] = None,
-    objects: Annotated[str | None, typer.Option(help="none or cells.")] = None,
+    objects: Annotated[str | None, typer.Option(help="none, cells or neurons.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Of finding cells: multicut, mean or threshold.")
+    ] = None,
+    boundary: Annotated[
+        float | None,
+        typer.Option(help="Mean membrane of a contact that parts two cells; lower: more cells."),
+    ] = None,
+    filled: Annotated[
+        bool | None, typer.Option("--filled", help="Cells touch, without a line between them.")
+    ] = None,
     bits: Annotated[int | None, typer.Option(help="Of the membrane map's file: 32 or 8.")] = None,
     tile: Annotated[int | None, typer.Option(help="Largest side of a tile in pixels.")] = None,
     device: Device = None,
@@ -263,7 +273,7 @@ def segment(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Segment sections: membrane map, cells, a preview picture and a record of the run.
+    """Segment sections: membrane map, cells or neurons, a preview picture, a record of the run.
 
     Without --model the weights that ship are taken, `neurites`.
 
@@ -293,7 +303,9 @@ def segment(
         _print_json(record)
         return
     first, last = record["input"]["sections"]
-    cells = "" if record["cells"] is None else f", {record['cells']} cells"
+    cells = "".join(
+        f", {record[what]} {what}" for what in ("cells", "neurons") if record[what] is not None
+    )
     _result(
         f"sections {first}-{last}{cells}, threshold {record['threshold']:.2g}, "
         f"{record['precision']} on {record['device']}, {record['seconds']:.1f} s"

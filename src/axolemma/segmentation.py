@@ -1,4 +1,4 @@
-"""An image through a model to a membrane map and cells, in memory or from file to folder."""
+"""An image through a model to membranes, cells and neurons, in memory or from file to folder."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from axolemma._version import __version__
 from axolemma.errors import InputError
 from axolemma.images import Stack, appearing, check_image, parse_slices, write_png, write_tiff
 from axolemma.modelfile import Model, load_model, state_hash
-from axolemma.objects import threshold_cells
+from axolemma.objects import Method, link_cells, segment_cells
 from axolemma.pictures import preview
 from axolemma.predict import (
     Average,
@@ -34,11 +34,14 @@ from axolemma.settings import SegmentSettings, check
 __all__ = ["Segmentation", "segment", "segment_stack", "write_segmentation"]
 
 #: What a folder of results holds.
-FILES = {"membrane.tif", "cells.tif", "preview.png", "run.json"}
+FILES = {"membrane.tif", "cells.tif", "neurons.tif", "preview.png", "run.json"}
 
 #: Pixels are brought to the model's size where theirs differs by more than this factor, and are
 #: taken for a mistake beyond the other one.
 _SAME_SIZE, _MISTAKEN_SIZE = 1.05, 4.0
+
+#: Lengths of `objects.segment_cells` in the model's pixels: 2 px are 8 nm at the challenge's 4 nm.
+_SMOOTHING, _SMALLEST = 2.0, 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,11 @@ class Segmentation:
         float32 in [0, 1], 1 = membrane; the shape of the input.
     cells
         uint32, 0 = membrane, one number per cell and section; None where none were asked for.
+    neurons
+        uint32, 0 = membrane, one number per neuron through the stack; None where none were asked
+        for.
+    boundary
+        Mean of the membrane map along a contact from which on it parts two cells.
     threshold
         A pixel is cell interior where ``1 - membrane > threshold``.
     polarity
@@ -59,6 +67,8 @@ class Segmentation:
 
     membrane: NDArray[np.float32]
     cells: NDArray[np.uint32] | None
+    neurons: NDArray[np.uint32] | None
+    boundary: float
     threshold: float
     polarity: Polarity
 
@@ -72,6 +82,9 @@ def segment(
     threshold: float | None = None,
     average: Average = "dihedral",
     objects: str = "cells",
+    method: Method = "multicut",
+    boundary: float | None = None,
+    filled: bool = False,
     precision: Precision = "auto",
     device: str = "auto",
     tile: int = 1024,
@@ -88,7 +101,7 @@ def segment(
     voxel_size
         (Z, Y, X) in nm. Where its pixels are not of the size that the model learned at, sections
         are enlarged or shrunk for the network, and the results have the input's pixels again.
-    polarity, threshold, average, objects, precision, device, tile
+    polarity, threshold, average, objects, method, boundary, filled, precision, device, tile
         See `SegmentSettings`.
     advance
         Called with the number of section pixels that were finished.
@@ -96,7 +109,7 @@ def segment(
     Returns
     -------
     Segmentation
-        Membrane map and cells in the shape of the input.
+        Membrane map, cells and neurons in the shape of the input.
 
     Raises
     ------
@@ -119,6 +132,9 @@ def segment(
             "threshold": threshold,
             "average": average,
             "objects": objects,
+            "method": method,
+            "boundary": boundary,
+            "filled": filled,
             "precision": precision,
             "tile": tile,
         },
@@ -152,8 +168,23 @@ def segment(
     membrane = np.empty(stack.shape, np.float32)
     for z, section in enumerate(sections):
         membrane[z] = section
-    cells = threshold_cells(membrane, cut).reshape(array.shape) if objects == "cells" else None
-    return Segmentation(membrane.reshape(array.shape), cells, cut, found)
+    between = loaded.info.boundary if boundary is None else boundary
+    cells = neurons = None
+    if objects != "none":
+        pixel = _enlargement(chosen.voxel_size, loaded)
+        cells = segment_cells(
+            membrane,
+            boundary=between,
+            method=method,
+            threshold=cut,
+            smoothing=_SMOOTHING / pixel,
+            smallest=_SMALLEST / pixel**2,
+            filled=filled,
+        )
+        if objects == "neurons":
+            neurons = link_cells(cells, membrane=membrane).reshape(array.shape)
+        cells = cells.reshape(array.shape)
+    return Segmentation(membrane.reshape(array.shape), cells, neurons, between, cut, found)
 
 
 def segment_stack(
@@ -207,6 +238,9 @@ def segment_stack(
             threshold=settings.threshold,
             average=settings.average,
             objects=settings.objects,
+            method=settings.method,
+            boundary=settings.boundary,
+            filled=settings.filled,
             voxel_size=voxel_size,
             precision=settings.precision,
             device=settings.device,
@@ -234,7 +268,9 @@ def segment_stack(
             "voxel_size": None if voxel_size is None else list(voxel_size),
             "polarity": result.polarity,
             "threshold": result.threshold,
+            "boundary": result.boundary,
             "cells": None if result.cells is None else int(result.cells.max()),
+            "neurons": None if result.neurons is None else int(result.neurons.max()),
             "device": str(device),
             "precision": choose_precision(settings.precision, device),
             "torch": torch.__version__,
@@ -277,14 +313,21 @@ def write_segmentation(
     write_tiff(
         folder / "membrane.tif", membrane, voxel_size=voxel_size, holds="membrane map", info=about
     )
-    if result.cells is not None:
-        # 16 bits wherever they suffice: that is what Fiji reads as a plain stack.
-        small = result.cells.max() < 2**16
-        cells = result.cells.astype(np.uint16 if small else np.uint32)
-        write_tiff(folder / "cells.tif", cells, voxel_size=voxel_size, holds="cells", info=about)
+    for holds, labels in (("cells", result.cells), ("neurons", result.neurons)):
+        if labels is not None:
+            # 16 bits wherever they suffice: that is what Fiji reads as a plain stack.
+            kind = np.uint16 if labels.max() < 2**16 else np.uint32
+            write_tiff(
+                folder / f"{holds}.tif",
+                labels.astype(kind),
+                voxel_size=voxel_size,
+                holds=holds,
+                info=about,
+            )
     middle = len(array) // 2
-    labels = None if result.cells is None else result.cells[middle]
-    write_png(folder / "preview.png", preview(array[middle], result.membrane[middle], labels))
+    shown = result.cells if result.neurons is None else result.neurons
+    objects = None if shown is None else shown[middle]
+    write_png(folder / "preview.png", preview(array[middle], result.membrane[middle], objects))
     (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 

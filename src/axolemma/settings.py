@@ -262,7 +262,16 @@ class SegmentSettings(_Settings):
     average
         Average predictions over flips or the dihedral group.
     objects
-        ``cells`` labels the cells of every section; ``none`` stops at the membrane map.
+        ``cells`` labels the cells of every section, ``neurons`` also links them through the stack;
+        ``none`` stops at the membrane map.
+    method
+        How cells are found: ``multicut`` and ``mean`` judge contacts as a whole, ``threshold``
+        takes the pieces of interior; see `axolemma.objects.segment_cells`.
+    boundary
+        Mean of the membrane map along a contact from which on it parts two cells; the model's own
+        where None. Lower values find more cells.
+    filled
+        Let cells touch instead of leaving a line one pixel wide between them.
     bits
         Of the membrane map's file: 32 for float, 8 for unsigned integers scaled to 255.
     device, precision, tile
@@ -275,7 +284,10 @@ class SegmentSettings(_Settings):
     voxel_size: VoxelSize | None = None
     threshold: float | None = Field(default=None, ge=0, lt=1)
     average: Literal["none", "flips", "dihedral"] = "dihedral"
-    objects: Literal["none", "cells"] = "cells"
+    objects: Literal["none", "cells", "neurons"] = "cells"
+    method: Literal["multicut", "mean", "threshold"] = "multicut"
+    boundary: float | None = Field(default=None, gt=0, lt=1)
+    filled: bool = False
     bits: Literal[8, 32] = 32
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -20,8 +20,9 @@ from axolemma import augment, augment_keras, datasets, losses, models
 from axolemma.datasets import Pairs, data_hash
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import parse_slices
-from axolemma.metrics import evaluate
+from axolemma.metrics import evaluate, smoothed
 from axolemma.modelfile import Model, ModelInfo, load_model, save_model, state_hash
+from axolemma.objects import BOUNDARIES, contacts, fragments, merge
 from axolemma.predict import (
     Average,
     autocast,
@@ -274,8 +275,8 @@ def fit(
     # A validation predicts in 4 poses; the last ones in 4 and then in 1 + 4 + 8.
     clock = _Clock(settings, state, ending=1 + 13 * len(choosing) / (4 * len(judged)))
 
-    def validate(candidate: nn.Module, kind: Average, sections: list[int]) -> dict[str, float]:
-        """Score the judged sections at the threshold that `sections` choose."""
+    def mapped(candidate: nn.Module, kind: Average, sections: list[int]) -> NDArray[np.float32]:
+        """Predict sections."""
         maps = np.stack(
             [
                 predict_section(
@@ -291,6 +292,10 @@ def fit(
         )
         if not np.isfinite(maps).all():
             raise AxolemmaError("the network predicts NaN; try a lower learning_rate")
+        return maps
+
+    def validate(maps: NDArray[np.float32], sections: list[int]) -> dict[str, float]:
+        """Score the judged sections at the threshold that `sections` choose."""
         scores = evaluate(maps, truth[sections], unthinned=False)
         threshold = scores.choose_threshold()
         rows = [sections.index(z) for z in judged]
@@ -302,7 +307,7 @@ def fit(
         }
 
     def validate_average(done: float) -> None:
-        found = validate(average, "flips", judged)
+        found = validate(mapped(average, "flips", judged), judged)
         _keep_best(state, found, average, best)
         metrics.write(step=state.step, done=done, **found)
 
@@ -354,7 +359,11 @@ def fit(
             saved = time.monotonic()
 
     validate_average(1.0)
-    validated = {kind: validate(best, kind, choosing) for kind in AVERAGES}
+    maps = {kind: mapped(best, kind, choosing) for kind in AVERAGES}
+    validated = {kind: validate(maps[kind], choosing) for kind in AVERAGES}
+    boundary, cells = _choose_boundary(
+        maps["dihedral"], truth[choosing], [choosing.index(z) for z in judged]
+    )
     info = ModelInfo(
         architecture=settings.model,
         arguments=arguments,
@@ -362,11 +371,13 @@ def fit(
         magnification=settings.magnification,
         voxel_size=settings.voxel_size or data.voxel_size,
         thresholds={kind: found["threshold"] for kind, found in validated.items()},
+        boundary=boundary,
         training={
             "data": data.name,
             "slices": _span(used),
             "validated_on": _span(chosen) if chosen else "none",
             "validation": validated,
+            "validation_cells": cells,
             "steps": state.step,
             "minutes": round(clock.elapsed() / 60, 2),
             "precision": precision,
@@ -379,6 +390,37 @@ def fit(
     save_model(run / "model.safetensors", best, info)
     (run / "state.safetensors").unlink(missing_ok=True)
     return Model(best.cpu(), info, str(run / "model.safetensors"))
+
+
+def _choose_boundary(
+    maps: NDArray[np.float32], truth: NDArray[np.uint8], judged: list[int]
+) -> tuple[float, dict[str, float]]:
+    """Choose the boundary of `objects.segment_cells` where V_rand and V_info are best.
+
+    Parameters
+    ----------
+    maps, truth
+        The sections that choose, (Z, Y, X).
+    judged
+        Which of them are scored at the choice.
+
+    Returns
+    -------
+    float, dict
+        The boundary, and V_rand and V_info of cells there.
+    """
+    scores = np.empty((len(BOUNDARIES), len(maps), 2))
+    for z, section in enumerate(maps):
+        pieces = fragments(section)
+        found = contacts(pieces, section)
+        for b, boundary in enumerate(BOUNDARIES):
+            cells = merge(pieces, found, boundary=boundary)
+            score = evaluate(cells, truth[z], proposal_is="cells", unthinned=False)
+            scores[b, z] = [score.at(0.5, name).score for name in ("v_rand", "v_info")]
+    # Smoothed as thresholds are: a boundary may win by one lucky contact.
+    chosen = int(smoothed(scores.mean(axis=(1, 2))).argmax())
+    v_rand, v_info = scores[chosen, judged].mean(axis=0).tolist()
+    return BOUNDARIES[chosen], {"v_rand": v_rand, "v_info": v_info}
 
 
 def _spread(sections: list[int], most: int) -> list[int]:

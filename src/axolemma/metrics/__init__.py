@@ -21,6 +21,7 @@ from axolemma.metrics.evaluation import (
     Sections,
     evaluate,
     interior_map,
+    smoothed,
 )
 from axolemma.metrics.instances import (
     CellPrecision,
@@ -130,6 +131,7 @@ __all__ = [
     "score_suite",
     "skimage_rand",
     "skimage_voi",
+    "smoothed",
     "thin",
     "v_info",
     "v_rand",

@@ -22,6 +22,7 @@ __all__ = [
     "Sections",
     "evaluate",
     "interior_map",
+    "smoothed",
 ]
 
 #: The challenge's thresholds: 0, 0.1, … by repeated addition, so the last is 0.9999999999999999.
@@ -85,10 +86,7 @@ class Scores:
         thresholds within .0025 of the best the highest is taken, since a membrane a little too
         thick costs little, and one that leaks joins whole cells.
         """
-        curve = (self.curve("v_rand") + self.curve("v_info")) / 2
-        for _ in range(2):
-            padded = np.concatenate((curve[:1], curve, curve[-1:]))
-            curve = padded[:-2] / 4 + padded[1:-1] / 2 + padded[2:] / 4
+        curve = smoothed((self.curve("v_rand") + self.curve("v_info")) / 2)
         return self.thresholds[int(np.flatnonzero(curve >= curve.max() - _GIVEN_AWAY)[-1])]
 
     def at(self, threshold: float, name: str = "v_rand") -> SplitMerge:
@@ -122,6 +120,20 @@ class Scores:
     def v_info(self, threshold: float) -> float:
         """Return the thinned V_info of the stack at one threshold."""
         return self.at(threshold, "v_info").score
+
+
+def smoothed(curve: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Smooth a curve of scores twice, each time by a half and two quarters; the ends repeat.
+
+    Parameters
+    ----------
+    curve
+        One mean score for each of several settings in order, at least one.
+    """
+    for _ in range(2):
+        padded = np.concatenate((curve[:1], curve, curve[-1:]))
+        curve = padded[:-2] / 4 + padded[1:-1] / 2 + padded[2:] / 4
+    return curve
 
 
 def interior_map(

@@ -1,16 +1,75 @@
-"""The door to bioimage-cpp: the one module that calls its graphs and solvers.
+"""The door to bioimage-cpp: the one module that calls its watershed, graphs and solvers.
 
 bioimage-cpp is strict about dtypes and young. Everything that it is given is checked here, and
 everything that it gives back is numbered anew, so that a later version, or another library, needs
 changes in this file only.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from axolemma.errors import InputError
 
-__all__ = ["multicut"]
+__all__ = ["average_linkage", "distances", "flood", "multicut"]
+
+
+def distances(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return how far every pixel of a mask is from the nearest one outside it.
+
+    Parameters
+    ----------
+    mask
+        (Y, X).
+
+    Returns
+    -------
+    NDArray[np.float32]
+        Equal shape, in pixels, 0 outside; what lies beyond the section counts as inside. In a
+        mask that fills the whole section every pixel is as far as the section's diagonal.
+    """
+    from bioimage_cpp.distance import distance_transform
+
+    if mask.all():
+        return np.full(mask.shape, np.hypot(*mask.shape), np.float32)
+    return np.asarray(distance_transform(np.ascontiguousarray(mask, np.uint8)), np.float32)
+
+
+def flood(height: NDArray[np.floating], seeds: NDArray[np.integer]) -> NDArray[np.uint32]:
+    """Flood a landscape from its seeds until all of it is covered: a seeded watershed.
+
+    Parameters
+    ----------
+    height
+        (Y, X), finite.
+    seeds
+        Equal shape; 0 = to be flooded, other numbers below 2**32 are basins.
+
+    Returns
+    -------
+    NDArray[np.uint32]
+        Equal shape: the basin of every pixel; 0 everywhere where there is no seed.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ or a height is not finite.
+
+    References
+    ----------
+    Meyer 1994, Topographic distance and watershed lines, Signal Process. 38:113.
+    """
+    from bioimage_cpp.segmentation import watershed
+
+    if height.shape != seeds.shape:
+        raise InputError(f"heights of shape {height.shape} and seeds of {seeds.shape} do not fit")
+    if not np.isfinite(height).all():
+        raise InputError("a height is NaN or infinite; replace it by an ordinary number")
+    if not seeds.any():
+        return np.zeros(seeds.shape, np.uint32)
+    landscape = np.ascontiguousarray(height, np.float32)
+    return np.asarray(watershed(landscape, np.ascontiguousarray(seeds, np.uint32)), np.uint32)
 
 
 def multicut(
@@ -53,14 +112,71 @@ def multicut(
     >>> multicut(4, np.array([[0, 1], [1, 2], [2, 3]]), np.array([1.0, -2.0, 0.5]))
     array([0, 0, 1, 1])
     """
-    edges, costs = np.asarray(edges), np.asarray(costs, np.float64)
+    edges, costs = _checked(count, edges, costs)
+    if not len(edges):
+        return np.arange(count)
+    pairs, which = _merged(edges)
+    parts = _solve(count, pairs, np.bincount(which, costs).astype(np.float64))
+    return _by_first_node(parts)
+
+
+def average_linkage(
+    count: int,
+    edges: NDArray[np.integer],
+    costs: NDArray[np.floating],
+    sizes: NDArray[Any],
+) -> NDArray[np.int64]:
+    """Join the two parts with the highest mean cost between them, as long as it is above 0.
+
+    Parameters
+    ----------
+    count, edges, costs
+        As for `multicut`, the costs per unit of size.
+    sizes
+        Shape (m,), above 0: what each edge weighs in the mean over all edges between two parts.
+
+    Returns
+    -------
+    NDArray[np.int64]
+        As `multicut` returns it.
+
+    Raises
+    ------
+    InputError
+        As `multicut` raises it.
+
+    References
+    ----------
+    Bailoni et al. 2022, GASP, CVPR, 11645.
+    """
+    from bioimage_cpp import graph
+    from bioimage_cpp.graph.agglomeration import GaspClusterPolicy
+
+    edges, costs = _checked(count, edges, costs)
+    if not len(edges):
+        return np.arange(count)
+    pairs, which = _merged(edges)
+    weights = np.bincount(which, np.asarray(sizes, np.float64))
+    means = np.bincount(which, costs * sizes) / weights
+    policy = GaspClusterPolicy(linkage="mean")
+    parts = policy.optimize(
+        graph.UndirectedGraph.from_edges(count, pairs), means, edge_sizes=weights
+    )
+    return _by_first_node(np.asarray(parts, np.uint64))
+
+
+def _checked(
+    count: int, edges: NDArray[np.integer], costs: NDArray[np.floating]
+) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
+    """Return edges and costs, or say what is wrong with them."""
+    edges, exact = np.asarray(edges), np.asarray(costs, np.float64)
     if count < 0:
         raise InputError(f"a graph has at least 0 nodes, not {count}; count them anew")
-    if edges.size == 0 and costs.size == 0:
-        return np.arange(count)
-    if edges.ndim != 2 or edges.shape[1] != 2 or costs.shape != edges.shape[:1]:
+    if edges.size == 0 and exact.size == 0:
+        return np.empty((0, 2), np.int64), exact
+    if edges.ndim != 2 or edges.shape[1] != 2 or exact.shape != edges.shape[:1]:
         raise InputError(
-            f"edges of shape {edges.shape} and costs of shape {costs.shape} do not fit; "
+            f"edges of shape {edges.shape} and costs of shape {exact.shape} do not fit; "
             "give (m, 2) nodes and (m,) costs"
         )
     if edges.dtype.kind not in "iu":
@@ -70,17 +186,23 @@ def multicut(
             f"an edge names node {edges.min() if edges.min() < 0 else edges.max()} but there are "
             f"{count}, numbered from 0; correct the edges or the count"
         )
-    if not np.isfinite(costs).all():
-        where = int(np.flatnonzero(~np.isfinite(costs))[0])
+    if not np.isfinite(exact).all():
+        where = int(np.flatnonzero(~np.isfinite(exact))[0])
         raise InputError(
-            f"the cost of edge {where} is {costs[where]}; replace it by an ordinary number"
+            f"the cost of edge {where} is {exact[where]}; replace it by an ordinary number"
         )
     if (edges[:, 0] == edges[:, 1]).any():
         where = int(np.flatnonzero(edges[:, 0] == edges[:, 1])[0])
         raise InputError(f"edge {where} joins node {edges[where, 0]} to itself; leave it out")
-    pairs, which = np.unique(np.sort(edges.astype(np.uint64), axis=1), axis=0, return_inverse=True)
-    parts = _solve(count, pairs, np.bincount(which.ravel(), costs).astype(np.float64))
-    return _by_first_node(parts)
+    return edges, exact
+
+
+def _merged(edges: NDArray[np.integer]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
+    """Return every pair of nodes once, the lower one first, and which pair each edge is."""
+    low, high = edges.min(axis=1).astype(np.uint64), edges.max(axis=1).astype(np.uint64)
+    base = high.max() + np.uint64(1)
+    keys, which = np.unique(low * base + high, return_inverse=True)
+    return np.stack((keys // base, keys % base), axis=1), which.ravel()
 
 
 def _solve(count: int, pairs: NDArray[np.uint64], costs: NDArray[np.float64]) -> NDArray[np.uint64]:
