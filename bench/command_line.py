@@ -37,5 +37,7 @@ def scored(
             "v_info_sections": held_out["v_info"]["sections"],
             "best_v_rand": scores["best"]["v_rand"]["score"],
             "best_v_info": scores["best"]["v_info"]["score"],
+            "cells_v_rand": scores["cells"]["v_rand"]["score"],
+            "cells_v_info": scores["cells"]["v_info"]["score"],
         }
     return result

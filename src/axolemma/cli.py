@@ -378,6 +378,7 @@ def evaluate(
             roi=roi,
             ignore=mask,
             tolerance=tolerance,
+            cells=evaluation.read_cells(path) if proposal_is == "auto" else None,
         )
         for path in (proposal, against)
         if path is not None

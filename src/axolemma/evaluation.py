@@ -37,6 +37,7 @@ __all__ = [
     "evaluate_stacks",
     "matching",
     "parse_roi",
+    "read_cells",
     "read_proposal",
     "write_csv",
     "write_mistakes",
@@ -94,6 +95,9 @@ class Evaluation:
         What was assumed and converted, one sentence each.
     pair
         The pixels that were scored.
+    cells
+        V_rand and V_info of the cells that a segmentation found from the same map; None where
+        there are none.
     """
 
     scores: Scores
@@ -103,6 +107,7 @@ class Evaluation:
     read_as: str
     notes: tuple[str, ...]
     pair: Sections
+    cells: Scores | None = None
 
     def as_dict(self) -> dict[str, object]:
         """Return everything that is reported, for JSON."""
@@ -115,23 +120,16 @@ class Evaluation:
         for kind, cut in (("held_out", self.threshold), ("best", None)):
             if kind == "held_out" and cut is None:
                 continue
-            block: dict[str, object] = {}
-            for name in SCORE_NAMES:
-                at = scores.best_threshold(name) if cut is None else cut
-                mean = scores.at(at, name)
-                block[name] = {
-                    "threshold": at,
-                    "score": mean.score,
-                    "split": mean.split,
-                    "merge": mean.merge,
-                    "sections": {
-                        str(number): row[0]
-                        for number, row in zip(
-                            scores.sections, scores.sections_at(at, name).tolist(), strict=True
-                        )
-                    },
-                }
-            found[kind] = block
+            found[kind] = {
+                name: _score_at(scores, scores.best_threshold(name) if cut is None else cut, name)
+                for name in SCORE_NAMES
+            }
+        if self.cells is not None:
+            # Cells have no threshold, so there is nothing that the truth could have chosen.
+            found["cells"] = {
+                name: _score_at(self.cells, self.cells.thresholds[0], name)
+                for name in SCORE_NAMES[:2]
+            }
         best: Any = found["best"]
         for name, curve in scores.pooled.items():
             lowest = int(curve.argmin())
@@ -210,6 +208,12 @@ def read_proposal(path: str | Path) -> Stack:
     return stack
 
 
+def read_cells(path: str | Path) -> Stack | None:
+    """Read the cells in the folder that a segmentation wrote; None for anything else."""
+    file = Path(path) / "cells.tif"
+    return read(file) if file.is_file() and (Path(path) / "membrane.tif").is_file() else None
+
+
 def parse_roi(text: str, shape: tuple[int, ...]) -> tuple[slice, slice]:
     """Return the rows and columns that ``"y0:y1,x0:x1"`` names, the ends excluded.
 
@@ -244,6 +248,7 @@ def evaluate_stacks(
     roi: str | None = None,
     ignore: Stack | None = None,
     tolerance: float = 2.0,
+    cells: Stack | None = None,
 ) -> Evaluation:
     """Score a proposal that was read from a file.
 
@@ -268,6 +273,8 @@ def evaluate_stacks(
         Pixels not to count, nonzero, of the truth's shape or that of the scored sections.
     tolerance
         Pixels that a boundary may be off.
+    cells
+        Labels of the same sections as the proposal, to be scored beside it.
 
     Returns
     -------
@@ -283,6 +290,12 @@ def evaluate_stacks(
         raise InputError(f"a threshold lies between 0 and 1, not {threshold:g}")
     notes = list(proposal.notes)
     chosen, array = _matched(proposal, len(truth.array), slices)
+    if cells is not None and cells.array.shape != proposal.array.shape:
+        raise InputError(
+            f"{cells.source}: the cells have shape {cells.array.shape} and the map "
+            f"{proposal.array.shape}; they must be of one segmentation"
+        )
+    objects = None if cells is None else _matched(cells, len(truth.array), slices)[1]
     labelled = truth.labels is not None
     drawn = truth.array if truth.labels is None else truth.labels
     drawn = drawn[chosen.start : chosen.stop]
@@ -297,6 +310,7 @@ def evaluate_stacks(
         rows, columns = parse_roi(roi, drawn.shape)
         corner = (rows.start, columns.start)
         array, drawn = array[:, rows, columns], drawn[:, rows, columns]
+        objects = None if objects is None else objects[:, rows, columns]
         where = None if where is None else where[:, rows, columns]
     if where is not None and not where.any():
         raise InputError("every pixel is ignored; leave some to score")
@@ -327,7 +341,10 @@ def evaluate_stacks(
         **options,
     )
     mistakes = _located(pair, at, list(chosen), corner)
-    return Evaluation(scores, cut, suite, mistakes, read_as, tuple(notes), pair)
+    found = None
+    if objects is not None:
+        found = evaluate(objects, drawn, **options | {"proposal_is": "cells"}, unthinned=False)
+    return Evaluation(scores, cut, suite, mistakes, read_as, tuple(notes), pair, found)
 
 
 def compare(one: Evaluation, other: Evaluation) -> tuple[bool, dict[str, Interval]]:
@@ -482,6 +499,19 @@ def _located(
         for mistake in find_mistakes(cut.at(threshold), count=_TRIED)
     ]
     return tuple(sorted(found, key=lambda located: -located.gain))
+
+
+def _score_at(scores: Scores, threshold: float, name: str) -> dict[str, object]:
+    """Return a score of the stack, its halves and that of each section, for JSON."""
+    mean = scores.at(threshold, name)
+    each = scores.sections_at(threshold, name)[:, 0].tolist()
+    return {
+        "threshold": threshold,
+        "score": mean.score,
+        "split": mean.split,
+        "merge": mean.merge,
+        "sections": dict(zip(map(str, scores.sections), each, strict=True)),
+    }
 
 
 def _matched(proposal: Stack, count: int, slices: str | None) -> tuple[range, NDArray[Any]]:

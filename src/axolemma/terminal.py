@@ -26,6 +26,12 @@ def scores(found: Evaluation) -> Iterator[RenderableType]:
     yield Text("* without border thinning")
     if found.suite.threshold is not None:
         yield Text(f"best over all thresholds, as the challenge reports it: {found.best()}")
+    if found.cells is not None:
+        at = found.cells.thresholds[0]
+        yield Text(
+            f"the cells of this segmentation, which have no threshold: "
+            f"V_rand {found.cells.v_rand(at):.4f}, V_info {found.cells.v_info(at):.4f}"
+        )
     yield _all_scores(found)
     if note := found.suite.interval("v_rand").note:
         yield Text(f"about the intervals: {note}")
