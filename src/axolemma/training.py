@@ -22,7 +22,7 @@ from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import parse_slices
 from axolemma.metrics import evaluate, smoothed
 from axolemma.modelfile import Model, ModelInfo, load_model, save_model, state_hash
-from axolemma.objects import BOUNDARIES, contacts, fragments, merge
+from axolemma.objects import boundaries, contacts, fragments, merge
 from axolemma.predict import (
     Average,
     autocast,
@@ -362,7 +362,10 @@ def fit(
     maps = {kind: mapped(best, kind, choosing) for kind in AVERAGES}
     validated = {kind: validate(maps[kind], choosing) for kind in AVERAGES}
     boundary, cells = _choose_boundary(
-        maps["dihedral"], truth[choosing], [choosing.index(z) for z in judged]
+        maps["dihedral"],
+        truth[choosing],
+        [choosing.index(z) for z in judged],
+        validated["dihedral"]["threshold"],
     )
     info = ModelInfo(
         architecture=settings.model,
@@ -393,7 +396,7 @@ def fit(
 
 
 def _choose_boundary(
-    maps: NDArray[np.float32], truth: NDArray[np.uint8], judged: list[int]
+    maps: NDArray[np.float32], truth: NDArray[np.uint8], judged: list[int], threshold: float
 ) -> tuple[float, dict[str, float]]:
     """Choose the boundary of `objects.segment_cells` where V_rand and V_info are best.
 
@@ -403,24 +406,27 @@ def _choose_boundary(
         The sections that choose, (Z, Y, X).
     judged
         Which of them are scored at the choice.
+    threshold
+        At which these maps are cut.
 
     Returns
     -------
     float, dict
         The boundary, and V_rand and V_info of cells there.
     """
-    scores = np.empty((len(BOUNDARIES), len(maps), 2))
+    choices = boundaries(threshold)
+    scores = np.empty((len(choices), len(maps), 2))
     for z, section in enumerate(maps):
-        pieces = fragments(section)
+        pieces = fragments(section, threshold=threshold)
         found = contacts(pieces, section)
-        for b, boundary in enumerate(BOUNDARIES):
+        for b, boundary in enumerate(choices):
             cells = merge(pieces, found, boundary=boundary)
             score = evaluate(cells, truth[z], proposal_is="cells", unthinned=False)
             scores[b, z] = [score.at(0.5, name).score for name in ("v_rand", "v_info")]
     # Smoothed as thresholds are: a boundary may win by one lucky contact.
     chosen = int(smoothed(scores.mean(axis=(1, 2))).argmax())
     v_rand, v_info = scores[chosen, judged].mean(axis=0).tolist()
-    return BOUNDARIES[chosen], {"v_rand": v_rand, "v_info": v_info}
+    return choices[chosen], {"v_rand": v_rand, "v_info": v_info}
 
 
 def _spread(sections: list[int], most: int) -> list[int]:

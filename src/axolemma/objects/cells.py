@@ -25,15 +25,12 @@ from axolemma.objects.contacts import Contacts, contacts
 from axolemma.objects.solvers import average_linkage, distances, flood, multicut
 from axolemma.objects.threshold import threshold_cells
 
-__all__ = ["BOUNDARIES", "Method", "fragments", "merge", "segment_cells"]
+__all__ = ["Method", "boundaries", "fragments", "merge", "segment_cells"]
 
 Method = Literal["multicut", "mean", "threshold"]
 
-#: Boundaries to choose from on validation sections.
-BOUNDARIES = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
-
-#: Where the membrane map is below, fragments have their seeds.
-_OPEN = 0.5
+#: Log-odds above those of a threshold's membrane at which boundaries are looked for.
+_STEPS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0)
 
 #: Share of the membrane map in the landscape that is flooded; the rest is the distance to it, which
 #: leads the border of two fragments across the narrowest place of an open neck.
@@ -67,7 +64,8 @@ def segment_cells(
         the two cells with the least membrane between them, again and again; ``threshold`` takes
         the pieces of interior as they are.
     threshold
-        For ``threshold``: a pixel is cell interior where ``1 - membrane > threshold``.
+        A pixel is cell interior where ``1 - membrane > threshold``: what ``threshold`` labels, and
+        where the others have the seeds of their fragments.
     smoothing
         Standard deviation in pixels by which distances are smoothed before their maxima become
         seeds of fragments.
@@ -104,7 +102,7 @@ def segment_cells(
     labels = np.zeros(membrane.shape, np.uint32)
     last = 0
     for z, section in enumerate(membrane):
-        pieces = fragments(section, smoothing=smoothing)
+        pieces = fragments(section, threshold=threshold, smoothing=smoothing)
         cells = merge(
             pieces,
             contacts(pieces, section),
@@ -119,13 +117,32 @@ def segment_cells(
     return labels
 
 
-def fragments(membrane: NDArray[np.floating], *, smoothing: float = 2.0) -> NDArray[np.uint32]:
+def boundaries(threshold: float) -> tuple[float, ...]:
+    """Return boundaries to choose from, for maps that are cut at a threshold.
+
+    A network that is never sure has a low membrane everywhere, along true contacts too: so the
+    boundaries begin where the threshold sees membrane and go on in even steps of log-odds.
+
+    Parameters
+    ----------
+    threshold
+        A pixel is cell interior where ``1 - membrane > threshold``.
+    """
+    start = _odds(1 - threshold)
+    return tuple((1 / (1 + np.exp(-(start + np.array(_STEPS))))).tolist())
+
+
+def fragments(
+    membrane: NDArray[np.floating], *, threshold: float = 0.5, smoothing: float = 2.0
+) -> NDArray[np.uint32]:
     """Cut a section into pieces of which none should hold two cells: a seeded watershed.
 
     Parameters
     ----------
     membrane
         (Y, X), in [0, 1].
+    threshold
+        Seeds lie where ``1 - membrane`` is above.
     smoothing
         Of the distances to the membrane, in pixels, before their maxima become seeds.
 
@@ -135,7 +152,7 @@ def fragments(membrane: NDArray[np.floating], *, smoothing: float = 2.0) -> NDAr
         (Y, X), from 1 on and everywhere, the membrane included; 0 everywhere where there is no
         interior.
     """
-    interior = membrane < _OPEN
+    interior = 1.0 - membrane > threshold
     if not interior.any():
         return np.zeros(membrane.shape, np.uint32)
     depth = distances(interior)
