@@ -219,10 +219,10 @@ def fit(
     held_out = [z for z, number in enumerate(used) if number in chosen]
     train_set = [z for z in range(len(data)) if z not in held_out]
     # With none held out the model is judged, and flattered, on some that it learned from.
-    judged = held_out or _spread(train_set, MOST_JUDGED)
+    judged = held_out or spread(train_set, MOST_JUDGED)
     # A threshold from two or three sections hangs on a single gap, and sections that were learned
     # from with augmentation need nearly the same one as others.
-    choosing = sorted({*judged, *_spread(train_set, MOST_CHOOSING - len(judged))})
+    choosing = sorted({*judged, *spread(train_set, MOST_CHOOSING - len(judged))})
     context = settings.context
     sizes = {"width": settings.width, "depth": settings.depth}
     for name in ("in_channels", "out_channels", *(n for n, s in sizes.items() if s is not None)):
@@ -429,7 +429,7 @@ def _choose_boundary(
     return choices[chosen], {"v_rand": v_rand, "v_info": v_info}
 
 
-def _spread(sections: list[int], most: int) -> list[int]:
+def spread(sections: list[int], most: int) -> list[int]:
     """Pick at most so many sections, evenly."""
     return sections[:: -(-len(sections) // most)] if most > 0 else []
 

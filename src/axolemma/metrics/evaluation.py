@@ -28,10 +28,6 @@ __all__ = [
 #: The challenge's thresholds: 0, 0.1, … by repeated addition, so the last is 0.9999999999999999.
 THRESHOLDS: tuple[float, ...] = tuple(np.cumsum([0.0] + [0.1] * 10).tolist())
 
-#: What `Scores.choose_threshold` gives away for thicker membranes. Thickening true membranes by
-#: three pixels costs .004 of V_rand; thinning them by one, .035.
-_GIVEN_AWAY = 0.0025
-
 #: The scores that `evaluate` computes, thinned unless their name says otherwise.
 SCORE_NAMES = ("v_rand", "v_info", "v_rand_unthinned", "v_info_unthinned")
 
@@ -82,12 +78,12 @@ class Scores:
         """Return the threshold to use on other sections, when these are validation sections.
 
         A few validation sections make a ragged curve: a threshold can win by one lucky gap. So
-        V_rand and V_info are averaged, and the curve is smoothed over five thresholds. Of the
-        thresholds within .0025 of the best the highest is taken, since a membrane a little too
-        thick costs little, and one that leaks joins whole cells.
+        V_rand and V_info are averaged and the curve is smoothed, see `smoothed`; of equal ones the
+        middle one is taken.
         """
         curve = smoothed((self.curve("v_rand") + self.curve("v_info")) / 2)
-        return self.thresholds[int(np.flatnonzero(curve >= curve.max() - _GIVEN_AWAY)[-1])]
+        ties = np.flatnonzero(curve >= curve.max() - 1e-12)
+        return self.thresholds[int(ties[(len(ties) - 1) // 2])]
 
     def at(self, threshold: float, name: str = "v_rand") -> SplitMerge:
         """Return the stack's score `name` at one threshold: the mean over its sections."""
@@ -123,14 +119,14 @@ class Scores:
 
 
 def smoothed(curve: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Smooth a curve of scores twice, each time by a half and two quarters; the ends repeat.
+    """Smooth a curve of scores three times, each by a half and two quarters; the ends repeat.
 
     Parameters
     ----------
     curve
         One mean score for each of several settings in order, at least one.
     """
-    for _ in range(2):
+    for _ in range(3):
         padded = np.concatenate((curve[:1], curve, curve[-1:]))
         curve = padded[:-2] / 4 + padded[1:-1] / 2 + padded[2:] / 4
     return curve
