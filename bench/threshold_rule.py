@@ -3,7 +3,7 @@
     axolemma compare --data isbi2012 --models resunet --seeds 1 --folds 6 --steps 6000 -o six
     python bench/threshold_rule.py six
 
-Every network of the comparison predicts all 30 sections. Each rule chooses a threshold on the twelve
+Every network of the comparison predicts all 30 sections. Each rule chooses a threshold on the 12
 sections that a training chooses on and is scored on the five that it never saw. The table of
 docs/decisions/0003-threshold.md is what this prints: means over the six folds and, since the seed
 split's five sections shall choose nothing, over the five folds without them.
