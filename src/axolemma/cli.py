@@ -258,7 +258,7 @@ def segment(
     ] = None,
     boundary: Annotated[
         float | None,
-        typer.Option(help="Mean membrane of a contact that parts two cells; lower: more cells."),
+        typer.Option(help="Rise of membrane that parts two cells; lower: more cells."),
     ] = None,
     filled: Annotated[
         bool | None, typer.Option("--filled", help="Cells touch, without a line between them.")

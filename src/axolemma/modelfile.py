@@ -50,8 +50,8 @@ class ModelInfo(BaseModel):
         Per way of averaging: a pixel is cell interior where ``1 - membrane map > threshold``, as
         the validation sections chose it.
     boundary
-        Mean of the membrane map along a contact from which on it parts two cells, as the
-        validation sections chose it; see `objects.segment_cells`.
+        How far the membrane map must rise between two cells to part them, as the validation
+        sections chose it; see `objects.segment_cells`.
     training
         Where the weights come from: data, slices, settings, scores, versions.
     licence
@@ -69,7 +69,7 @@ class ModelInfo(BaseModel):
     magnification: Length = 1.0
     voxel_size: tuple[Length, Length, Length] | None = None
     thresholds: dict[str, Share] = Field(min_length=1)
-    boundary: Share = 0.8
+    boundary: Share = 0.4
     training: dict[str, Any] = {}
     licence: str = ""
     axolemma: str = __version__

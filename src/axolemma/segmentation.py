@@ -58,7 +58,7 @@ class Segmentation:
         uint32, 0 = membrane, one number per neuron through the stack; None where none were asked
         for.
     boundary
-        Mean of the membrane map along a contact from which on it parts two cells.
+        How far the membrane map must rise between two cells to part them.
     threshold
         A pixel is cell interior where ``1 - membrane > threshold``.
     polarity

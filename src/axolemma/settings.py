@@ -268,8 +268,8 @@ class SegmentSettings(_Settings):
         How cells are found: ``multicut`` and ``mean`` judge contacts as a whole, ``threshold``
         takes the pieces of interior; see `axolemma.objects.segment_cells`.
     boundary
-        Mean of the membrane map along a contact from which on it parts two cells; the model's own
-        where None. Lower values find more cells.
+        How far the membrane map must rise between two cells to part them; the model's own where
+        None. Lower values find more cells.
     filled
         Let cells touch instead of leaving a line one pixel wide between them.
     bits

@@ -22,7 +22,7 @@ from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import parse_slices
 from axolemma.metrics import evaluate, smoothed
 from axolemma.modelfile import Model, ModelInfo, load_model, save_model, state_hash
-from axolemma.objects import boundaries, contacts, fragments, merge
+from axolemma.objects import BOUNDARIES, contacts, fragments, merge
 from axolemma.predict import (
     Average,
     autocast,
@@ -414,19 +414,18 @@ def _choose_boundary(
     float, dict
         The boundary, and V_rand and V_info of cells there.
     """
-    choices = boundaries(threshold)
-    scores = np.empty((len(choices), len(maps), 2))
+    scores = np.empty((len(BOUNDARIES), len(maps), 2))
     for z, section in enumerate(maps):
         pieces = fragments(section, threshold=threshold)
         found = contacts(pieces, section)
-        for b, boundary in enumerate(choices):
+        for b, boundary in enumerate(BOUNDARIES):
             cells = merge(pieces, found, boundary=boundary)
             score = evaluate(cells, truth[z], proposal_is="cells", unthinned=False)
             scores[b, z] = [score.at(0.5, name).score for name in ("v_rand", "v_info")]
     # Smoothed as thresholds are: a boundary may win by one lucky contact.
     chosen = int(smoothed(scores.mean(axis=(1, 2))).argmax())
     v_rand, v_info = scores[chosen, judged].mean(axis=0).tolist()
-    return choices[chosen], {"v_rand": v_rand, "v_info": v_info}
+    return BOUNDARIES[chosen], {"v_rand": v_rand, "v_info": v_info}
 
 
 def spread(sections: list[int], most: int) -> list[int]:

@@ -4,7 +4,7 @@
 
     membrane map      fragments         contacts          cells
     ▒█▒▒▒█▒▒▒▒        ▒█▒▒▒█▒▒▒▒        ▒█▒▒▒█▒▒▒▒        1█222█3333
-    ▒█▒▒▒░▒▒▒▒   →    ▒█▒▒▒│▒▒▒▒   →    ▒█▒▒▒ .6 ▒   →    1█222█3333
+    ▒█▒▒▒░▒▒▒▒   →    ▒█▒▒▒│▒▒▒▒   →    ▒█▒▒▒ .9 ▒   →    1█222█3333
     ▒█▒▒▒█▒▒░▒        ▒█▒▒▒█▒▒│▒        ▒█▒▒▒█ .1▒        1█222█3333
 
 Thresholding joins two cells through a gap one pixel wide. Here a contact is judged as a whole: a
@@ -25,25 +25,25 @@ from axolemma.objects.contacts import Contacts, contacts
 from axolemma.objects.solvers import average_linkage, distances, flood, multicut
 from axolemma.objects.threshold import threshold_cells
 
-__all__ = ["Method", "boundaries", "fragments", "merge", "segment_cells"]
+__all__ = ["BOUNDARIES", "Method", "fragments", "merge", "segment_cells"]
 
 Method = Literal["multicut", "mean", "threshold"]
 
-#: Log-odds above those of a threshold's membrane at which boundaries are looked for.
-_STEPS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0)
+#: Boundaries to choose from on validation sections.
+BOUNDARIES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
 
 #: Share of the membrane map in the landscape that is flooded; the rest is the distance to it, which
 #: leads the border of two fragments across the narrowest place of an open neck.
 _MAP = 0.8
 
-#: Means of the membrane map are kept away from 0 and 1, whose odds are infinite.
+#: Shares are kept away from 0 and 1, whose odds are infinite.
 _SURE = 1e-3
 
 
 def segment_cells(
     membrane: NDArray[np.floating],
     *,
-    boundary: float = 0.8,
+    boundary: float = 0.4,
     method: Method = "multicut",
     threshold: float = 0.5,
     smoothing: float = 2.0,
@@ -57,8 +57,8 @@ def segment_cells(
     membrane
         (Z, Y, X), in [0, 1], 1 = membrane.
     boundary
-        Mean of the membrane map along a contact from which on it parts two cells rather than
-        joining them; between 0 and 1. Lower values find more cells.
+        How far the membrane map must rise between two cells, see `contacts`, to part them rather
+        than to join them; between 0 and 1. Lower values find more cells.
     method
         ``multicut`` weighs all contacts of a section at once, each by its length; ``mean`` joins
         the two cells with the least membrane between them, again and again; ``threshold`` takes
@@ -117,21 +117,6 @@ def segment_cells(
     return labels
 
 
-def boundaries(threshold: float) -> tuple[float, ...]:
-    """Return boundaries to choose from, for maps that are cut at a threshold.
-
-    A network that is never sure has a low membrane everywhere, along true contacts too: so the
-    boundaries begin where the threshold sees membrane and go on in even steps of log-odds.
-
-    Parameters
-    ----------
-    threshold
-        A pixel is cell interior where ``1 - membrane > threshold``.
-    """
-    start = _odds(1 - threshold)
-    return tuple((1 / (1 + np.exp(-(start + np.array(_STEPS))))).tolist())
-
-
 def fragments(
     membrane: NDArray[np.floating], *, threshold: float = 0.5, smoothing: float = 2.0
 ) -> NDArray[np.uint32]:
@@ -188,7 +173,7 @@ def merge(
     """
     if not pieces.any():
         return pieces
-    odds = _odds(boundary) - _odds(found.membrane)
+    odds = _odds(boundary) - _odds(found.rise)
     count = int(pieces.max()) + 1
     if method == "multicut":
         part = multicut(count, found.pairs, odds * found.length)
@@ -213,10 +198,10 @@ def _without_small(
         small = (size := np.bincount(part, sizes)) < smallest
         between = _between(part, found)
         ends = np.concatenate((between.pairs, between.pairs[:, ::-1]))
-        ends, membrane = ends[small[ends[:, 0]]], np.tile(between.membrane, 2)[small[ends[:, 0]]]
+        ends, rise = ends[small[ends[:, 0]]], np.tile(between.rise, 2)[small[ends[:, 0]]]
         if not len(ends):
             return part
-        ends = ends[np.lexsort((membrane, ends[:, 0]))]
+        ends = ends[np.lexsort((rise, ends[:, 0]))]
         links = ends[np.unique(ends[:, 0], return_index=True)[1]]
         graph = coo_array((np.ones(len(links)), tuple(links.T)), shape=(len(size), len(size)))
         part = connected_components(graph, directed=False)[1].astype(np.int64)[part]
@@ -228,5 +213,5 @@ def _between(part: NDArray[np.int64], found: Contacts) -> Contacts:
     apart = ends[:, 0] != ends[:, 1]
     pairs, which = np.unique(ends[apart], axis=0, return_inverse=True)
     length = np.bincount(which.ravel(), found.length[apart], len(pairs))
-    total = np.bincount(which.ravel(), (found.membrane * found.length)[apart], len(pairs))
+    total = np.bincount(which.ravel(), (found.rise * found.length)[apart], len(pairs))
     return Contacts(pairs, length.astype(np.int64), total / length)
