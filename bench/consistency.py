@@ -4,7 +4,7 @@
 
 The real stack has no 3D truth. So the cells that its experts drew are linked as they are, and again
 with a section removed, with a section blank (five of each, one at a time), and with every section
-shifted by up to 10 pixels; on the pixels that both hold the first answer is compared with the second
+shifted by up to 10 pixels; on pixels that both hold the first answer is compared with the second
 as if it were the truth. A method that errs the same way twice is not found out. Writes
 ``docs/results/consistency.json``: variation of information in bits, 0 = nothing changed.
 """
