@@ -18,7 +18,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from axolemma.errors import InputError
-from axolemma.evaluation import Evaluation, evaluate_stacks, matching, read_proposal
+from axolemma.evaluation import Evaluation, evaluate_stacks, matching, read_cells, read_proposal
 from axolemma.images import Stack
 from axolemma.report.comparisons import comparison_document
 from axolemma.report.evaluations import evaluation_document
@@ -163,7 +163,7 @@ def _document(
         raise InputError(
             f"{source}: a segmentation is reported against a truth; name it with --truth"
         )
-    found = evaluate_stacks(read_proposal(source), truth, slices=slices)
+    found = evaluate_stacks(read_proposal(source), truth, slices=slices, cells=read_cells(source))
     images = None if image is None else matching(found, image, None)
     run = source if (source / "run.json").is_file() else None
     return evaluation_document(found, images=images, run=run, title=source.name, prefix=prefix)

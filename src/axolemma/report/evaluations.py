@@ -165,6 +165,13 @@ def _result(found: Evaluation) -> Html:
             ),
         )
     ]
+    if found.cells is not None:
+        at = found.cells.thresholds[0]
+        text = (
+            "The cells that the segmentation made of the same map, which have no threshold, score "
+            f"V_rand {found.cells.v_rand(at):.3f} and V_info {found.cells.v_info(at):.3f}."
+        )
+        body.append(paragraph(text))
     if note := sure["v_rand"].note:
         body.append(paragraph(f"About the intervals: {note[:1].lower()}{note[1:]}", soft=True))
     if suite.threshold is not None and found.threshold is None:

@@ -224,6 +224,9 @@ def _validation(info: ModelInfo) -> Html:
         )
         for name, found in (told.get("validation") or {}).items()
     ]
+    if cells := told.get("validation_cells"):
+        name = f"cells, {AVERAGES.get('dihedral', 'dihedral')}"
+        rows.append(row(name, f"boundary {info.boundary:.2g}", cells["v_rand"], cells["v_info"]))
     judged = f"the held-out {_sections(told.get('validated_on'))}"
     if told.get("validated_on") == "none":
         judged = "sections that they learned from, which flatters"
