@@ -16,6 +16,7 @@ from axolemma.evaluation import (
     evaluate_stacks,
     matching,
     parse_roi,
+    read_cells,
     read_proposal,
     write_csv,
     write_mistakes,
@@ -54,6 +55,24 @@ def test_a_folder_of_a_segmentation_is_read(truth, drawn, tmp_path):
         assert found.threshold == 0.5
         assert found.read_as == "binary mask, high = membrane (the file says it holds membrane map)"
         assert found.scores.best().score == 1
+
+
+def test_the_cells_of_a_segmentation_are_scored_beside_its_map(truth, drawn, noisy, tmp_path):
+    info = {"threshold": 0.5, "sections": [0, 5]}
+    cells = np.stack([pieces(1 - section) for section in truth]).astype(np.uint16)
+    assert read_cells(tmp_path) is None
+    write_tiff(tmp_path / "membrane.tif", noisy.astype(np.float32), holds="membrane map", info=info)
+    assert read_cells(tmp_path) is None
+    write_tiff(tmp_path / "cells.tif", cells, holds="cells", info=info)
+    options = {"cells": read_cells(tmp_path), "slices": "2-4", "roi": "0:64,8:96"}
+    found = evaluate_stacks(read_proposal(tmp_path), drawn, **options)
+    told = found.as_dict()
+    assert told["cells"]["v_rand"]["score"] == told["cells"]["v_info"]["score"] == 1
+    assert list(told["cells"]["v_rand"]["sections"]) == ["2", "3", "4"]
+    assert told["held_out"]["v_rand"]["score"] < 1, "the map is scored as it was"
+    assert "cells" not in evaluate_stacks(read_proposal(tmp_path), drawn).as_dict()
+    with pytest.raises(InputError, match="they must be of one segmentation"):
+        evaluate_stacks(read_proposal(tmp_path), drawn, cells=stack(cells[:2], holds="cells"))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64, bool])

@@ -17,6 +17,7 @@ from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import write_tiff
 from axolemma.metrics import evaluate
 from axolemma.modelfile import load_model, state_hash
+from axolemma.objects import BOUNDARIES
 from axolemma.segmentation import segment
 from axolemma.settings import TrainSettings, check
 from axolemma.training import fit, split
@@ -48,6 +49,8 @@ def test_a_run_leaves_a_model_and_its_story(pairs, tmp_path):
     assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
     assert sum("v_rand" in line for line in lines) >= 5
     assert set(model.info.thresholds) == {"none", "flips", "dihedral"}
+    assert model.info.boundary in BOUNDARIES
+    assert 0 <= model.info.training["validation_cells"]["v_rand"] <= 1
     assert model.info.training["slices"] == "0-4"
     assert model.info.training["validated_on"] == "4-4"
     assert model.info.training["weights_sha256"] == state_hash(model.network)
