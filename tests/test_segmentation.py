@@ -107,7 +107,7 @@ def test_what_a_folder_holds(run, tissue, tmp_path, bits):
 
 def test_many_cells_take_more_bits(run, tissue, tmp_path, monkeypatch):
     many = np.arange(tissue.array.size, dtype=np.uint32).reshape(tissue.array.shape) * 7
-    monkeypatch.setattr("axolemma.segmentation.threshold_cells", lambda *_: many)
+    monkeypatch.setattr("axolemma.segmentation.segment_cells", lambda *_, **__: many)
     segment_stack(tissue, SegmentSettings(model=str(run)), tmp_path / "out")
     np.testing.assert_array_equal(read(tmp_path / "out" / "cells.tif").array, many)
 
@@ -151,7 +151,9 @@ def test_other_files_are_never_replaced(run, tissue, tmp_path):
     ("options", "match"),
     [
         ({"average": "dihedrals"}, "average"),
-        ({"objects": "neurons"}, "objects"),
+        ({"objects": "axons"}, "objects"),
+        ({"method": "watershed"}, "method"),
+        ({"boundary": 1}, "boundary"),
         ({"precision": "int8"}, "precision"),
         ({"threshold": 7}, "threshold"),
     ],
