@@ -55,6 +55,10 @@ TruthIs = Annotated[
     typer.Option(help="What the truth shows bright: interior or membrane; or labels of cells."),
 ]
 
+IgnoreValue = Annotated[
+    int | None, typer.Option(help="Value in the truth of what nobody annotated: 128.")
+]
+
 
 def main() -> None:
     """Run the command line; errors end in one sentence and an exit code."""
@@ -148,6 +152,10 @@ def train(
     recipe: Annotated[
         str | None, typer.Option(help="Named settings: seed-unet, seed-unetplusplus.")
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Go on from these weights: model file, run, or bundled name."),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Network, see `axolemma models`.")] = None,
     width: Annotated[int | None, typer.Option(help="Channels of its finest level.")] = None,
     depth: Annotated[int | None, typer.Option(help="Number of its levels.")] = None,
@@ -188,6 +196,7 @@ def train(
     ] = None,
     save_every: Annotated[float | None, typer.Option(help="Seconds between saves.")] = None,
     truth_is: TruthIs = None,
+    ignore_value: IgnoreValue = None,
     device: Device = None,
     precision: Precision = None,
     config: Config = None,
@@ -202,7 +211,7 @@ def train(
 
     Example: `axolemma train --data isbi2012 --slices 0-24 --budget 10m -o runs/a`
     """
-    values = _given(locals(), config)
+    values = _given({**locals(), "from": start}, config, also=("start",))
 
     from axolemma.settings import TrainSettings, check
 
@@ -212,10 +221,13 @@ def train(
     from axolemma.training import fit
 
     models.check_name(settings.model)
-    pairs = datasets.load(settings.data, truth_is=settings.truth_is)
+    pairs = datasets.load(
+        settings.data, truth_is=settings.truth_is, ignore_value=settings.ignore_value
+    )
     for note in pairs.notes:
         _plain(f"note: {note}")
-    run = output or Path("runs") / f"{Path(settings.data).name}-{settings.model}-{settings.seed}"
+    what = settings.model if settings.start is None else Path(settings.start).stem
+    run = output or Path("runs") / f"{Path(settings.data).name}-{what}-{settings.seed}"
     with _training_bar() as report:
         trained = fit(pairs, settings, run, report=report, say=_plain)
     if as_json:
@@ -327,6 +339,7 @@ def evaluate(
         str, typer.Option(help="What is high in the proposal, membrane or interior; or cells.")
     ] = "auto",
     truth_is: TruthIs = None,
+    ignore_value: IgnoreValue = None,
     roi: Annotated[str | None, typer.Option(help="Score these rows and columns: y0:y1,x0:x1.")] = (
         None
     ),
@@ -366,7 +379,9 @@ def evaluate(
             raise SettingsError(f"--{name} is one of {', '.join(known)}, not '{value}'")
     if image is not None and errors is None and report is None:
         raise SettingsError("--image is what the errors are shown over; say --errors or --report")
-    drawn, background = _annotated(truth, cast("images.TruthIs", truth_is or "auto"), image)
+    drawn, background = _annotated(
+        truth, cast("images.TruthIs", truth_is or "auto"), image, ignore_value
+    )
     mask = None if ignore is None else images.read(ignore)
     found, *others = (
         evaluation.evaluate_stacks(
@@ -402,7 +417,7 @@ def evaluate(
 
 
 def _annotated(
-    truth: str, truth_is: "TruthKind", image: Path | None
+    truth: str, truth_is: "TruthKind", image: Path | None, ignore_value: int | None = None
 ) -> "tuple[Stack, Stack | None]":
     """Read the truth that a path or the name of a data set stands for, and what it is shown over.
 
@@ -412,8 +427,8 @@ def _annotated(
 
     shown = None if image is None else images.read_image(image)
     if not datasets.holds_truth(truth):
-        return images.read_truth(truth, truth_is=truth_is), shown
-    pairs = datasets.load(truth, truth_is=truth_is)
+        return images.read_truth(truth, truth_is=truth_is, ignore_value=ignore_value), shown
+    pairs = datasets.load(truth, truth_is=truth_is, ignore_value=ignore_value)
     drawn = images.Stack(
         pairs.truth, (0, 1), pairs.voxel_size, truth, pairs.notes, labels=pairs.labels
     )
