@@ -656,6 +656,84 @@ def measure(
 
 
 @app.command()
+def suggest(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="STACK", help="Sections nobody annotated yet; as for segment."),
+    ],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="CSV file to make.")] = None,
+    model: Annotated[
+        str, typer.Option(help="Model file, folder of a run, or the name of one that ships.")
+    ] = "neurites",
+    count: Annotated[int, typer.Option(help="How many windows.")] = 10,
+    size: Annotated[int, typer.Option(help="Their side in pixels.")] = 128,
+    polarity: Annotated[
+        str, typer.Option(help="Of membranes: dark or bright; auto looks.")
+    ] = "auto",
+    slices: Slices = None,
+    voxel_size: Annotated[
+        str | None, typer.Option(help="Z,Y,X in nm, where the file does not say: 50,4,4.")
+    ] = None,
+    device: Device = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG of the windows to make.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Suggest windows to annotate next: those where the model contradicts itself most.
+
+    Annotate them in a copy of the stack that is one grey value elsewhere, and train on it with
+    --ignore-value.
+
+    Example: `axolemma suggest stack.tif --model runs/a --count 10 -o windows.csv`
+    """
+    from dataclasses import asdict, replace
+
+    from axolemma import datasets, images
+    from axolemma.settings import SegmentSettings, check
+    from axolemma.suggestion import suggest as look
+    from axolemma.suggestion import windows_picture, write_windows
+
+    asked = {"polarity": polarity, "voxel_size": voxel_size, "device": device, "slices": slices}
+    settings = check(SegmentSettings, asked)
+    stack = datasets.load_images(source)
+    depth = len(stack.array)
+    chosen = images.parse_slices(slices, depth) if slices else range(depth)
+    array = stack.array[chosen.start : chosen.stop]
+    images.check_image(replace(stack, array=array), first=chosen.start)
+    for note in stack.notes:
+        _plain(f"note: {note}")
+    with _pixel_bar("looking", array.size) as advance:
+        found = look(
+            array,
+            model=model,
+            count=count,
+            size=size,
+            polarity=settings.polarity,
+            voxel_size=settings.voxel_size or stack.voxel_size,
+            device=settings.device,
+            advance=advance,
+        )
+    windows = found.windows
+    if len(windows) < count:
+        _plain(f"note: no more than {len(windows)} windows fit without overlap")
+    if output is not None:
+        write_windows(output, windows, first=chosen.start)
+    if picture is not None:
+        images.write_png(picture, windows_picture(array, found.uncertainty, windows))
+    rows = [asdict(replace(w, section=chosen.start + w.section)) for w in windows]
+    if as_json:
+        _print_json({"model": model, "windows": rows})
+        return
+    table = Table("section", "rows", "columns", "disagreement", box=None)
+    for row in rows:
+        ends = (f"{row[side]}-{row[side] + size - 1}" for side in ("y", "x"))
+        table.add_row(str(row["section"]), *ends, f"{row['score']:.4f}")
+    out.print(table, highlight=False)
+    for file in (output, picture):
+        if file is not None:
+            _result(f"{file}")
+
+
+@app.command()
 def models(as_json: Json = False) -> None:
     """List the networks: parameters and arithmetic.
 
