@@ -468,12 +468,6 @@ def test_a_start_gives_weights_architecture_and_terms(pairs, tmp_path, begun):
     assert again.info.training["start"]["start"]["data"] == "first"
 
 
-def test_the_rate_of_a_start_is_lower_unless_given(pairs, tmp_path, begun):
-    for name, values, expected in (("a", {}, 1e-3), ("b", {"learning_rate": 2e-3}, 2e-3)):
-        model = fit(pairs, settings(steps=1, start=str(begun), **BARE, **values), tmp_path / name)
-        assert model.info.training["settings"]["learning_rate"] == pytest.approx(expected)
-
-
 def test_a_start_that_training_makes_worse_is_kept(pairs, tmp_path, begun, monkeypatch):
     scores = iter([0.9, *[0.1] * 20])
 
@@ -524,7 +518,7 @@ def story(run):
 
 def test_a_run_without_a_start_refuses_one(pairs, tmp_path, begun):
     fit(pairs, settings(steps=1), tmp_path / "run")
-    chosen = settings(steps=1, start=str(begun), learning_rate=3e-3, magnification=1.0)
+    chosen = settings(steps=1, start=str(begun), magnification=1.0)
     with pytest.raises(SettingsError, match="has start_sha256 = None"):
         fit(pairs, chosen, tmp_path / "run")
 

@@ -122,8 +122,8 @@ class TrainSettings(_Settings):
         The value in its truths of pixels that nobody annotated; see `images.to_truth`.
     start
         A model file, a run folder or the name of a bundled model to go on from: the network begins
-        with its weights, and is what it was there where nothing else is said. The learning rate is
-        then a third of the default unless given. Written ``from`` on the command line and in YAML.
+        with its weights, and is what it was there. Written ``from`` on the command line and in
+        YAML.
     voxel_size
         (Z, Y, X) in nm of the data, where its files do not give it or give it wrong.
     model

@@ -54,9 +54,6 @@ MOST_JUDGED, MOST_CHOOSING = 5, 12
 #: Share of the budget over which the learning rate rises; it then falls along a cosine.
 WARM_UP = 0.05
 
-#: Share of the default learning rate with which weights of another training go on.
-FINE_TUNING = 1 / 3
-
 #: Steps of an epoch in the schedule of the earlier project.
 EPOCH = 300
 
@@ -503,11 +500,7 @@ def _following(settings: TrainSettings, given: dict[str, Any], info: ModelInfo) 
                 f"the weights of {settings.start} are of {name} = {found!r}, not {value!r}; leave"
                 f" {name} out, or train without a start"
             )
-    taken: dict[str, Any] = {
-        **there,
-        "magnification": info.magnification,
-        "learning_rate": FINE_TUNING * settings.learning_rate,
-    }
+    taken: dict[str, Any] = {**there, "magnification": info.magnification}
     return settings.model_copy(
         update={name: v for name, v in taken.items() if name not in settings.model_fields_set}
     )
