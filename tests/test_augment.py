@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from axolemma.augment import Parameters, apply, draw
 from axolemma.errors import InputError
+from axolemma.labels import IGNORED
 
 PLAIN = Parameters(
     size=(16, 16),
@@ -179,3 +180,29 @@ def test_noise_is_white_and_of_unit_variance():
         assert abs((there * neighbour).mean()) < 0.01
     other = apply(image, truth, replace(noisy, noise_seed=6))[0][0]
     assert abs((crop * other).mean()) < 0.01
+
+
+def test_what_is_not_annotated_moves_with_the_image(rng):
+    image = np.zeros((1, 40, 48), np.float32)
+    truth = np.zeros((40, 48), np.uint8)
+    truth[10:30, 12:40] = IGNORED
+    image[0][truth == IGNORED] = 1
+    plain = replace(PLAIN, size=(40, 48), centre=(20.0, 24.0))
+    np.testing.assert_array_equal(apply(image, truth, plain)[1], truth)
+    for _ in range(10):
+        drawn = replace(
+            draw(rng, (1, 40, 48), (32, 32)), gain=1.0, offset=0.0, gamma=1.0, blur=0.0, noise=0.0
+        )
+        crop, moved = apply(image, truth, drawn)
+        np.testing.assert_array_equal(moved == IGNORED, crop[0] > 1e-6)
+
+
+def test_what_lies_under_what_is_not_annotated_does_not_show(pair, rng):
+    image, truth = pair
+    hidden = np.zeros(truth.shape, bool)
+    hidden[5:20, 5:30] = True
+    for _ in range(10):
+        drawn = draw(rng, (1, 40, 48), (32, 32))
+        whole = apply(image, truth, drawn)[1]
+        moved = apply(image, np.where(hidden, np.uint8(IGNORED), truth), drawn)[1]
+        np.testing.assert_array_equal(moved[moved != IGNORED], whole[moved != IGNORED])

@@ -113,6 +113,71 @@ def test_a_page_of_a_run_and_of_an_evaluation(call, files, tmp_path):
     assert "data:image" in (tmp_path / "page.html").read_text()
 
 
+def test_suggested_windows_are_learned_from(call, files, tmp_path):
+    """The whole round: suggest, annotate the windows, go on from the model, score them."""
+    volume, labels = files / "data" / "train-volume.tif", files / "data" / "train-labels.tif"
+    code, out, err = call(
+        *("suggest", volume, "--model", files / "run", "--count", 4, "--size", 48, "--json"),
+        *("-o", "windows.csv", "--picture", "windows.png"),
+    )
+    assert code == 0, err
+    windows = json.loads(out)["windows"]
+    assert len((tmp_path / "windows.csv").read_text().splitlines()) == 1 + len(windows)
+    assert (tmp_path / "windows.png").stat().st_size > 0
+    truth = read(labels).array
+    drawn = np.full_like(truth, 128)
+    for window in windows:
+        rows = slice(window["y"], window["y"] + 48)
+        columns = slice(window["x"], window["x"] + 48)
+        drawn[window["section"], rows, columns] = truth[window["section"], rows, columns]
+    (tmp_path / "windows").mkdir()
+    write_tiff(tmp_path / "windows" / "a.tif", read(volume).array)
+    write_tiff(tmp_path / "windows" / "a-labels.tif", drawn)
+    code, _, err = call("train", "--data", "windows", "--from", files / "run", "-o", "run")
+    assert code == 2
+    assert "--ignore-value 128" in err
+    code, out, err = call(
+        *("train", "--data", "windows", "--ignore-value", 128, "--from", files / "run"),
+        *("--validate", "none", "--steps", 2, "--crop", 64, "--batch", 1, "-o", "run", "--json"),
+    )
+    assert code == 0, err
+    assert "value 128, is not annotated" in err
+    told = json.loads(out)
+    assert told["training"]["settings"]["from"] == str(files / "run")
+    assert told["arguments"]["width"] == 4
+    code, out, err = call("suggest", volume, "--model", "run", "--size", 32, "--slices", "2-3")
+    assert code == 0, err
+    assert "disagreement" in out
+    # What is scored is what is annotated: the truth itself is perfect there.
+    partly = ("windows/a-labels.tif", "--ignore-value", 128)
+    kept = sorted({window["section"] for window in windows})
+    for z in kept:
+        code, out, err = call("evaluate", labels, *partly, "--slices", z, "--json")
+        assert code == 0, err
+        assert json.loads(out)["best"]["v_rand"]["score"] == 1
+    for z in set(range(4)) - set(kept):
+        code, _, err = call("evaluate", labels, *partly, "--slices", z)
+        assert code == 2
+        assert f"nothing is annotated in section {z}" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (("--size", "200"), "hold no window of 200"),
+        (("--count", "0"), "0 windows"),
+        (("--slices", "2-9"), "4 sections"),
+        (("--size", "9", "--model", "nowhere"), "no model file or model named 'nowhere'"),
+        (("--voxel-size", "4"), "three lengths Z,Y,X in nm"),
+        (("--size", "48", "--picture", "no/a.png"), "no/a.png"),
+    ],
+)
+def test_suggestions_that_cannot_be(call, files, tmp_path, arguments, match):
+    volume = files / "data" / "train-volume.tif"
+    arguments = arguments if "--model" in arguments else ("--model", files / "run", *arguments)
+    refused(call, tmp_path, match, "suggest", volume, *arguments)
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
@@ -175,7 +240,7 @@ def test_models_and_info(call, files):
 
 def test_version_and_help(call):
     assert call("--version")[1].strip() == axolemma.__version__
-    for verb in ("demo", "train", "segment", "evaluate", "models", "info"):
+    for verb in ("demo", "train", "segment", "evaluate", "suggest", "models", "info"):
         code, out, _ = call(verb, "--help")
         assert code == 0
         assert f"axolemma {verb}" in " ".join(out.split())
@@ -292,6 +357,9 @@ def test_segmentations_that_cannot_be(call, files, tmp_path, arguments, match):
         (("--seed", 2**40), "'seed': "),
         (("--slices", "0-9"), "4 sections"),
         (("--budget", "soon"), "'soon' is no duration"),
+        (("--from", "nowhere"), "no model file or model named 'nowhere'"),
+        (("--from", "neurites", "--width", "3"), "leave width out"),
+        (("--data", "phantom", "--ignore-value", "128"), "leave --ignore-value out"),
         (("--budget", "5m", "--steps", "3"), "not both"),
         (("--steps", "1", "-o", "wrong.yaml/run"), "wrong.yaml/run"),
     ],

@@ -13,7 +13,7 @@ from axolemma.datasets import cremi, folder, snemi3d
 from axolemma.datasets.pairs import Pairs
 from axolemma.errors import ImageError, InputError
 from axolemma.evaluation import evaluate_stacks, read_proposal
-from axolemma.labels import distinct, label_borders, renumbered
+from axolemma.labels import IGNORED, distinct, label_borders, renumbered
 
 SHAPE = (4, 96, 96)
 NEURON_IDS = "/volumes/labels/neuron_ids"
@@ -101,8 +101,12 @@ def test_cremi_numbers_that_mean_none_and_high_ones(tmp_path, tissue):
     assert pairs.notes[0].startswith("the number 2^64 - 1 and its neighbours mean no cell")
     share = (pairs.labels == 0).mean()
     assert pairs.notes[-1] == (
-        f"{share:.1%} of the voxels have no neuron's number and count as membrane"
+        f"{share:.1%} of the voxels have no neuron's number and count as membrane;"
+        " --ignore-value 0 leaves voxels of number 0 out"
     )
+    partial = datasets.load(tmp_path / "a.hdf", ignore_value=0)
+    np.testing.assert_array_equal(partial.truth == IGNORED, ids == 0)
+    np.testing.assert_array_equal(partial.truth[ids != 0], pairs.truth[ids != 0])
     high = datasets.load(
         sample(tmp_path / "b.hdf", raw, np.where(ids == 2**64 - 1, ids, ids << np.uint64(33)))
     )

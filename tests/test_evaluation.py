@@ -22,7 +22,7 @@ from axolemma.evaluation import (
     write_mistakes,
 )
 from axolemma.images import Stack, write_tiff
-from axolemma.labels import label_borders, pieces
+from axolemma.labels import IGNORED, label_borders, pieces
 from axolemma.metrics import SCORE_NAMES, SCORES, STACK_SCORES, evaluate
 
 
@@ -298,3 +298,35 @@ def test_two_proposals_are_compared_by_section(truth, drawn, noisy):
     assert told["paired"] is False
     assert "distinct resamples" in told["note"]
     assert set(told["scores"]) == set(SCORES)
+
+
+@pytest.mark.parametrize("kind", ["membrane", "interior", "cells"])
+def test_cells_end_where_the_annotation_ends(kind):
+    # One cell bends around a wall: within the annotated part it is two.
+    drawn = np.zeros((1, 24, 24), np.uint8)
+    drawn[:, :16, 11:13] = 1
+    partial = drawn.copy()
+    partial[:, 12:] = IGNORED
+    truth = Stack(partial, (0, 1), None, "t.tif")
+    array = {
+        "membrane": drawn.astype(np.float32),
+        "interior": (1 - drawn) * np.uint8(255),
+        "cells": np.where(drawn, 0, 1).astype(np.uint32),
+    }[kind]
+    proposal = Stack(array, (0, 1), None, "p.tif")
+    found = evaluate_stacks(proposal, truth, proposal_is=kind, roi="2:22,0:24")
+    assert found.scores.best().score == 1
+    assert found.suite.values["cell_f1"][0] == 1
+    # What is wrong beyond does not count, what is wrong within does.
+    array[:, 12:] = 0 if kind != "membrane" else 1
+    assert evaluate_stacks(proposal, truth, proposal_is=kind).scores.best().score == 1
+    array[:, :12] = 1 if kind == "cells" else 0 if kind == "membrane" else 255
+    assert evaluate_stacks(proposal, truth, proposal_is=kind).scores.best().score < 0.9
+
+
+def test_sections_without_annotation_are_not_scored():
+    truth = np.zeros((2, 8, 8), np.uint8)
+    truth[0, 4], truth[1] = 1, IGNORED
+    proposal = Stack((truth == 1).astype(np.float32), (0, 1), None, "p.tif")
+    with pytest.raises(InputError, match=r"t.tif: nothing is annotated in section 1; score others"):
+        evaluate_stacks(proposal, Stack(truth, (0, 1), None, "t.tif"), proposal_is="membrane")

@@ -24,10 +24,11 @@ STOREYS = (
         "settings",
         "pictures",
         "charts",
+        "windows",
     ),
     ("models", "losses", "measure"),
     ("datasets", "modelfile", "predict", "evaluation", "runs"),
-    ("training", "segmentation", "augmentation"),
+    ("training", "segmentation", "augmentation", "suggestion"),
     ("demo", "terminal", "compare", "report"),
     ("cli", "__main__"),
 )
@@ -45,6 +46,7 @@ WITHOUT_TORCH = (
     "settings",
     "pictures",
     "measure",
+    "windows",
 )
 
 

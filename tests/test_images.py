@@ -16,6 +16,7 @@ from PIL import Image
 from axolemma import images
 from axolemma.errors import AxolemmaError, ImageError, InputError
 from axolemma.images import write as writing
+from axolemma.labels import IGNORED
 
 SHARED = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -693,3 +694,61 @@ def test_jpeg_truth(tmp_path):
 def test_truth_refusals(array, options, match):
     with pytest.raises(ImageError, match=match):
         images.to_membrane(stack(array), **options)
+
+
+# --- truths of which a part is annotated
+
+
+def partly(value=128):
+    """A truth with 0 and 255, of which the left half of each section is not annotated."""
+    truth = (1 - cells()) * np.uint8(255)
+    truth[:, :, :48] = value
+    return truth
+
+
+def test_what_is_not_annotated_is_neither_membrane_nor_interior():
+    read = images.to_truth(stack(partly()), ignore_value=128)
+    np.testing.assert_array_equal(read.array[:, :, 48:], cells()[:, :, 48:])
+    assert (read.array[:, :, :48] == IGNORED).all()
+    assert read.notes == ("50.0% of the truth, value 128, is not annotated and does not count",)
+    flipped = images.to_truth(stack(255 - partly(127)), truth_is="membrane", ignore_value=128)
+    np.testing.assert_array_equal(flipped.array, read.array)
+
+
+def test_all_counts_where_no_pixel_has_the_value():
+    whole = (1 - cells()) * np.uint8(255)
+    read = images.to_truth(stack(whole), ignore_value=128)
+    np.testing.assert_array_equal(read.array, cells())
+    assert "all of the truth counts" in read.notes[0]
+
+
+def test_labels_of_which_a_part_is_annotated():
+    labels = np.kron(np.arange(1, 17).reshape(4, 4), np.ones((24, 24))).astype(np.int32)[None]
+    whole = images.to_truth(stack(labels), truth_is="labels")
+    labels[:, :20] = 99
+    read = images.to_truth(stack(labels), ignore_value=99)
+    assert (read.array[:, :20] == IGNORED).all()
+    assert (read.labels[:, :20] == 0).all()
+    np.testing.assert_array_equal(read.array[:, 20:], whole.array[:, 20:])
+
+
+def test_the_number_of_no_cell_may_be_what_is_not_annotated():
+    labels = np.kron(np.arange(16).reshape(4, 4), np.ones((24, 24))).astype(np.uint64)[None]
+    read = images.to_truth(stack(labels), truth_is="labels", ignore_value=0)
+    np.testing.assert_array_equal(read.array == IGNORED, labels == 0)
+
+
+@pytest.mark.parametrize(
+    ("array", "options", "match"),
+    [
+        (partly(), {}, r"but for pixels of value 128; .* --ignore-value 128 .* --truth-is labels"),
+        (partly(), {"truth_is": "interior"}, "--ignore-value 128"),
+        (np.full((1, 8, 8), 128, "u1"), {"ignore_value": 128}, "nothing is annotated, every pixel"),
+        (np.eye(8, dtype="u1")[None], {"ignore_value": 1}, "every annotated pixel of the truth is"),
+        (255 - partly(127), {"ignore_value": 128}, "looks inverted"),
+        (np.repeat([[[0, 1, 2]]], 9, axis=2), {"truth_is": "interior"}, "--ignore-value V"),
+    ],
+)
+def test_partial_truth_refusals(array, options, match):
+    with pytest.raises(ImageError, match=match):
+        images.to_truth(stack(array), **options)

@@ -201,7 +201,9 @@ def test_weight_map_refuses():
 def test_weight_map_bce():
     truth = torch.stack([square("010", "010"), square("011", "000")])[:, 0]
     z = torch.randn(truth.shape)
-    torch.testing.assert_close(weight_map_bce(z, truth, torch.ones(2, 1, 2, 3)), bce(z, truth))
+    torch.testing.assert_close(
+        weight_map_bce(z, truth, None, torch.ones(2, 1, 2, 3)), bce(z, truth)
+    )
     maps = [distance_weight_map(section.numpy(), w0=4, sigma=2) for section in truth[:, 0]]
     each = nn.functional.binary_cross_entropy_with_logits(z, truth, reduction="none")
     byhand = np.mean(np.stack(maps)[:, None] * each.numpy())
@@ -250,6 +252,58 @@ def test_extremes_are_finite(loss, logit, truth):
     assert value.isfinite()
     assert value >= 0
     assert logits.grad.isfinite().all()
+
+
+def annotated(seed=0):
+    torch.manual_seed(seed)
+    logits = torch.randn(2, 1, 9, 8)
+    truth = (torch.rand(2, 1, 9, 8) > 0.6).float()
+    where = torch.zeros(2, 1, 9, 8)
+    where[0, :, 2:7, 1:6] = where[1, :, :4] = 1
+    return logits, truth, where
+
+
+def test_what_is_not_annotated_changes_nothing(loss):
+    logits, truth, where = annotated()
+    value = loss(logits, truth, where)
+    hidden = where == 0
+    assert loss(logits, torch.where(hidden, 1 - truth, truth), where) == value
+    assert loss(torch.where(hidden, 7.0, logits), truth, where) == value
+    logits.requires_grad_()
+    loss(logits, truth, where).backward()
+    assert (logits.grad[hidden] == 0).all()
+    assert logits.grad[~hidden].abs().max() > 0
+
+
+def test_all_annotated_is_the_plain_loss(loss):
+    logits, truth, where = annotated()
+    whole = loss(logits, truth, torch.ones_like(where))
+    torch.testing.assert_close(whole, loss(logits, truth))
+
+
+@pytest.mark.parametrize("name", ["bce", "weighted_bce", "dice", "iou", "tversky", "focal"])
+def test_losses_of_pixels_are_those_of_the_annotated_ones(name):
+    loss = losses.build(name)
+    logits, truth, where = annotated()
+    alone = loss(logits[where == 1], truth[where == 1])
+    torch.testing.assert_close(loss(logits, truth, where), alone)
+
+
+def test_nothing_annotated_is_finite(loss):
+    logits, truth, where = annotated()
+    value = loss(logits.requires_grad_(), truth, torch.zeros_like(where))
+    value.backward()
+    assert value.isfinite()
+    assert (logits.grad == 0).all()
+
+
+def test_weight_map_of_an_annotated_part():
+    # The same two cells in the whole section and in the annotated part of a larger one.
+    part = np.array([[0, 0, 1, 0], [0, 0, 1, 0], [1, 1, 1, 1]], bool)
+    whole, where = np.zeros((3, 9), bool), np.zeros((3, 9), bool)
+    whole[:, :4], where[:, :4] = part, True
+    found = distance_weight_map(whole, where, w0=4, sigma=2)
+    np.testing.assert_allclose(found[:, :4], distance_weight_map(part, w0=4, sigma=2))
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 5.0])

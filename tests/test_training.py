@@ -11,10 +11,11 @@ import torch
 from safetensors.numpy import load_file, safe_open
 
 import axolemma
-from axolemma import augment_keras, training
+from axolemma import augment_keras, losses, training
 from axolemma.datasets import Pairs, isbi2012, phantom_pairs
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import write_tiff
+from axolemma.labels import IGNORED
 from axolemma.metrics import evaluate
 from axolemma.modelfile import load_model, state_hash
 from axolemma.objects import BOUNDARIES
@@ -112,14 +113,19 @@ def test_crops_are_cut_or_mirrored(pairs):
     np.testing.assert_array_equal(drawn[:, :128], truth[7:71])
 
 
-def test_it_learns_what_is_dark(tmp_path):
-    # Membranes drawn as dark lines in noise: easy enough for a minute network.
+def lines():
+    """Membranes drawn as dark lines in noise: easy enough for a minute network."""
     rng = np.random.default_rng(0)
     truth = np.zeros((4, 96, 96), np.uint8)
     truth[:, 23:26] = truth[:, 70:73] = truth[:, :, 47:50] = 1
-    images = (150 - 90 * truth + rng.normal(0, 12, truth.shape)).astype(np.uint8)
-    data = Pairs("lines", images, truth)
-    model = fit(data, settings(steps=80, learning_rate=1e-2), tmp_path / "run")
+    return (150 - 90 * truth + rng.normal(0, 12, truth.shape)).astype(np.uint8), truth
+
+
+def test_it_learns_what_is_dark(tmp_path):
+    images, truth = lines()
+    model = fit(
+        Pairs("lines", images, truth), settings(steps=80, learning_rate=1e-2), tmp_path / "run"
+    )
     result = axolemma.segment(images[:1], model=model, precision="fp32")
     assert axolemma.evaluate(result.membrane, truth[:1]).best().score > 0.95
     assert result.cells.max() == 6
@@ -425,3 +431,240 @@ def test_public_train_takes_arrays(pairs, tmp_path):
         axolemma.train((pairs.images, pairs.truth * 255), run=tmp_path / "b", steps=1)
     with pytest.raises(SettingsError, match="did you mean 'steps'"):
         axolemma.train("phantom", run=tmp_path / "c", step=1)
+
+
+# --- weights to start from
+
+
+@pytest.fixture(scope="module")
+def begun(pairs, tmp_path_factory):
+    """The folder of a small finished run with terms."""
+    run = tmp_path_factory.mktemp("begun") / "run"
+    made = Pairs("first", pairs.images, pairs.truth, terms="cite the first")
+    fit(made, settings(steps=3, slices="0-2", magnification=1.2), run)
+    return run
+
+
+#: Settings that say nothing of the network.
+BARE = {"width": None, "depth": None}
+
+
+def test_a_start_gives_weights_architecture_and_terms(pairs, tmp_path, begun):
+    said = []
+    first = load_model(begun)
+    made = Pairs("second", pairs.images, pairs.truth, terms="cite the second")
+    # A rate so small that the weights hardly move: they are the start's.
+    chosen = settings(steps=1, start=str(begun), learning_rate=1e-12, weight_decay=0, **BARE)
+    model = fit(made, chosen, tmp_path / "run", say=said.append)
+    assert model.info.arguments == first.info.arguments
+    assert model.info.magnification == 1.2
+    for key, value in first.network.state_dict().items():
+        if "weight" in key:
+            torch.testing.assert_close(model.network.state_dict()[key], value)
+    told = model.info.training["start"]
+    assert told["weights_sha256"] == state_hash(first.network)
+    assert (told["data"], told["slices"]) == ("first", "0-2")
+    assert model.info.licence == "cite the second\ncite the first"
+    assert any("which has learned from sections 0-2 of first" in line for line in said)
+    again = fit(made, settings(steps=1, start=str(tmp_path / "run"), **BARE), tmp_path / "again")
+    assert again.info.licence == model.info.licence
+    assert again.info.training["start"]["start"]["data"] == "first"
+
+
+def test_a_start_that_training_makes_worse_is_kept(pairs, tmp_path, begun, monkeypatch):
+    scores = iter([0.9, *[0.1] * 20])
+
+    def worse(*arguments, **options):
+        found = real(*arguments, **options)
+        for name in ("v_rand", "v_info"):
+            found.values[name][:] = next(scores) if name == "v_rand" else 0.5
+        return found
+
+    real = training.evaluate
+    monkeypatch.setattr(training, "evaluate", worse)
+    chosen = settings(steps=2, start=str(begun), validate="4", **BARE)
+    monkeypatch.setattr(training, "_choose_boundary", lambda *_: (0.8, {}))
+    model = fit(pairs, chosen, tmp_path / "run")
+    assert state_hash(model.network) == state_hash(load_model(begun).network)
+
+
+def test_a_run_with_a_start_resumes_bit_for_bit(pairs, tmp_path, begun, monkeypatch):
+    chosen = settings(steps=6, save_every=0, start=str(begun), **BARE)
+    whole = fit(pairs, chosen, tmp_path / "whole")
+    save = training.save_state
+
+    def save_and_stop(run, state, *rest):
+        save(run, state, *rest)
+        if state.step == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "save_state", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit(pairs, chosen, tmp_path / "stopped")
+    monkeypatch.setattr(training, "save_state", save)
+    # The same weights from elsewhere are the same start; others are not.
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes((begun / "model.safetensors").read_bytes())
+    other = fit(pairs, settings(steps=1, magnification=1.2), tmp_path / "other")
+    with pytest.raises(SettingsError, match="has start_sha256 = "):
+        fit(pairs, chosen.model_copy(update={"start": other.source}), tmp_path / "stopped")
+    again = fit(pairs, chosen.model_copy(update={"start": str(copy)}), tmp_path / "stopped")
+    assert state_hash(again.network) == state_hash(whole.network)
+    steps = [line["step"] for line in story(tmp_path / "stopped")]
+    assert steps == sorted(steps)
+    assert steps.count(0) == 1
+
+
+def story(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_without_a_start_refuses_one(pairs, tmp_path, begun):
+    fit(pairs, settings(steps=1), tmp_path / "run")
+    chosen = settings(steps=1, start=str(begun), magnification=1.0)
+    with pytest.raises(SettingsError, match="has start_sha256 = None"):
+        fit(pairs, chosen, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"model": "unet"}, r"weights of .* are of model = 'resunet', not 'unet'; leave model out"),
+        ({"width": 8}, "are of width = 4, not 8; leave width out"),
+        ({"context": 1}, "are of context = 0, not 1"),
+        ({"arguments": {"unshuffle": 2}}, "are of unshuffle = 4, not 2"),
+        ({"arguments": {"unshufle": 2}}, "no argument 'unshufle'; did you mean 'unshuffle'"),
+        ({"start": "neurits"}, "no model file or model named 'neurits'; did you mean 'neurites'"),
+    ],
+)
+def test_starts_that_do_not_fit(pairs, tmp_path, begun, values, match):
+    with pytest.raises(InputError, match=match):
+        fit(pairs, settings(steps=1, **{"start": str(begun), **BARE, **values}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# --- truths of which a part is annotated
+
+
+@pytest.fixture(scope="module")
+def partial(pairs):
+    """Two windows in sections 0 and 2, half of section 4, nothing of the others."""
+    truth = np.full_like(pairs.truth, IGNORED)
+    for window in (np.s_[0, 10:60, 20:70], np.s_[2, 64:, :50], np.s_[4, :, :64]):
+        truth[window] = pairs.truth[window]
+    return Pairs("partial", pairs.images, truth)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"loss": "cl_dice"}, {"preset": "none"}, {"context": 1, "crop": 150}, {"thicken": 0}],
+    ids=str,
+)
+def test_a_part_is_learned_from(partial, tmp_path, values):
+    said = []
+    model = fit(partial, settings(steps=2, **values), tmp_path / "run", say=said.append)
+    assert "nothing is annotated in 2 of these sections" in said[-1]
+    assert set(model.info.thresholds) == {"none", "flips", "dihedral"}
+
+
+def test_what_is_not_annotated_does_not_influence_the_weights(partial, tmp_path, monkeypatch):
+    """Whatever the loss is told of ignored pixels, the weights are the same."""
+    build, seen = losses.build, []
+
+    def telling(value):
+        def built(name, **options):
+            loss = build(name, **options)
+
+            def told(logits, truth, where):
+                seen.append(float((where == 0).float().mean()))
+                return loss(logits, torch.where(where == 0, value, truth), where)
+
+            return told
+
+        return built
+
+    hashes = set()
+    for value in (0.0, 1.0):
+        monkeypatch.setattr(losses, "build", telling(value))
+        model = fit(partial, settings(steps=4), tmp_path / f"{value}")
+        hashes.add((state_hash(model.network), model.info.boundary, *model.info.thresholds.items()))
+    assert len(hashes) == 1
+    assert 0.1 < np.mean(seen) < 0.95
+
+
+def test_two_truths_that_differ_where_nothing_counts_give_the_same_run(partial, tmp_path):
+    """From files: what an undecided expert drew below the ignored value is gone."""
+    hashes = set()
+    for name, invert in (("a", False), ("b", True)):
+        place = tmp_path / name
+        place.mkdir()
+        drawn = np.where(partial.truth == 1, 0, 255).astype(np.uint8)
+        drawn = 255 - drawn if invert else drawn
+        drawn[partial.truth == IGNORED] = 128
+        write_tiff(place / "s.tif", partial.images)
+        write_tiff(place / "s-labels.tif", drawn)
+        model = axolemma.train(
+            place,
+            run=tmp_path / f"run-{name}",
+            steps=2,
+            ignore_value=128,
+            truth_is="membrane" if invert else "interior",
+            **SMALL,
+        )
+        hashes.add(state_hash(model.network))
+    assert len(hashes) == 1
+
+
+def test_crops_hold_what_is_annotated(partial, monkeypatch, tmp_path):
+    shares = []
+
+    def noted(*arguments):
+        crops, drawn = real(*arguments)
+        shares.extend((drawn != IGNORED).float().mean((1, 2, 3)).tolist())
+        return crops, drawn
+
+    real = training._batch
+    monkeypatch.setattr(training, "_batch", noted)
+    fit(partial, settings(steps=40, crop=32), tmp_path / "run")
+    assert np.mean(np.array(shares) > 0) > 0.95
+    assert np.mean(shares) > 0.4
+
+
+def test_only_what_is_annotated_is_validated(partial, pairs, tmp_path):
+    model = fit(partial, settings(steps=4, validate="4"), tmp_path / "run")
+    found = model.info.training["validation"]["flips"]
+    result = segment(partial.images[4:], model=model, average="flips", precision="fp32")
+    maps = result.membrane[:, :, :64]
+    wrong = (1 - maps > found["threshold"]) != (pairs.truth[4:, :, :64] == 0)
+    assert found["accuracy"] == pytest.approx(1 - wrong.mean(), abs=1e-12)
+
+
+def test_thickening_stays_within_what_is_annotated():
+    truth = np.array([[[0, 0, 1, 2, 0, 2, 2, 0]]], np.uint8)
+    expected = [[[0, 1, 1, 2, 0, 2, 2, 0]]]
+    np.testing.assert_array_equal(training._thickened(truth, 1), expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"validate": "3"}, r"nothing is annotated in section 3, .* annotated ones \(0, 2, 4\)"),
+        ({"slices": "1-2", "validate": "2"}, "in the sections to learn from; annotate a part"),
+        ({"slices": "3", "validate": "none"}, "in the sections to learn from; annotate a part"),
+        ({"preset": "keras"}, "preset 'keras' .* cannot leave pixels out; take preset axolemma"),
+    ],
+)
+def test_too_little_annotated(partial, tmp_path, values, match):
+    with pytest.raises(InputError, match=match):
+        fit(partial, settings(steps=1, **values), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_windows_teach_the_whole_section(tmp_path):
+    images, truth = lines()
+    windows = np.full_like(truth, IGNORED)
+    windows[:, :48, :48] = truth[:, :48, :48]
+    chosen = settings(steps=80, learning_rate=1e-2)
+    model = fit(Pairs("windows", images, windows), chosen, tmp_path / "run")
+    result = axolemma.segment(images[:1], model=model, precision="fp32")
+    assert axolemma.evaluate(result.membrane, truth[:1]).best().score > 0.95

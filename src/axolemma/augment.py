@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axolemma.errors import InputError
+from axolemma.labels import IGNORED
 
 __all__ = ["Parameters", "apply", "draw"]
 
@@ -189,14 +190,15 @@ def apply(
         Neighbouring sections (C, Y, X) with mean 0 and standard deviation 1, the central one
         belonging to `truth`.
     truth
-        The central section's truth (Y, X), 1 = membrane, 0 = interior.
+        The central section's truth (Y, X), 1 = membrane, 0 = interior, 2 = not annotated.
     parameters
         From `draw`.
 
     Returns
     -------
     NDArray[np.float32], NDArray[np.uint8]
-        The crop (C, size) of the image and (size) of the truth, which stays 0 and 1.
+        The crop (C, size) of the image and (size) of the truth, which stays 0 and 1, and 2 where
+        any part of a pixel was not annotated.
 
     Raises
     ------
@@ -220,9 +222,18 @@ def apply(
             continue
         centre = np.add(parameters.centre, slip)
         _sample(image[channel], matrix, centre, field, crop[channel])
-    drawn = np.empty(parameters.size, np.float32)
-    _sample(truth, matrix, np.array(parameters.centre), field, drawn)
-    return _grey(crop, parameters), (drawn >= 0.5).astype(np.uint8)
+
+    def moved(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
+        found = np.empty(parameters.size, np.float32)
+        _sample(mask, matrix, np.array(parameters.centre), field, found)
+        return found
+
+    ignored = truth == IGNORED
+    if not ignored.any():
+        return _grey(crop, parameters), (moved(truth) >= 0.5).astype(np.uint8)
+    drawn = (moved(np.where(ignored, np.uint8(0), truth)) >= 0.5).astype(np.uint8)
+    drawn[moved(ignored.view(np.uint8)) > 0] = IGNORED
+    return _grey(crop, parameters), drawn
 
 
 def _grey(crop: NDArray[np.float32], parameters: Parameters) -> NDArray[np.float32]:

@@ -191,7 +191,10 @@ def augment_pairs(
     fill = _fill(preset, fill)
     sides = _sides(pairs, preset, size)
     if pairs.truth.max(initial=0) > 1:
-        raise InputError(f"{pairs.name}: a truth is 1 = membrane and 0 = interior, nothing else")
+        raise InputError(
+            f"{pairs.name}: a truth is 1 = membrane and 0 = interior here, nothing else; augment"
+            " sections that are annotated whole"
+        )
     check_image(Stack(pairs.images, (0, 0), None, pairs.name), first=first)
     images, notes = _eight_bits(pairs)
     if fill == "black":

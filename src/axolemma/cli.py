@@ -55,6 +55,10 @@ TruthIs = Annotated[
     typer.Option(help="What the truth shows bright: interior or membrane; or labels of cells."),
 ]
 
+IgnoreValue = Annotated[
+    int | None, typer.Option(help="Value in the truth of what nobody annotated: 128.")
+]
+
 
 def main() -> None:
     """Run the command line; errors end in one sentence and an exit code."""
@@ -148,6 +152,10 @@ def train(
     recipe: Annotated[
         str | None, typer.Option(help="Named settings: seed-unet, seed-unetplusplus.")
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Go on from these weights: model file, run, or bundled name."),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Network, see `axolemma models`.")] = None,
     width: Annotated[int | None, typer.Option(help="Channels of its finest level.")] = None,
     depth: Annotated[int | None, typer.Option(help="Number of its levels.")] = None,
@@ -188,6 +196,7 @@ def train(
     ] = None,
     save_every: Annotated[float | None, typer.Option(help="Seconds between saves.")] = None,
     truth_is: TruthIs = None,
+    ignore_value: IgnoreValue = None,
     device: Device = None,
     precision: Precision = None,
     config: Config = None,
@@ -202,7 +211,7 @@ def train(
 
     Example: `axolemma train --data isbi2012 --slices 0-24 --budget 10m -o runs/a`
     """
-    values = _given(locals(), config)
+    values = _given({**locals(), "from": start}, config, also=("start",))
 
     from axolemma.settings import TrainSettings, check
 
@@ -212,10 +221,13 @@ def train(
     from axolemma.training import fit
 
     models.check_name(settings.model)
-    pairs = datasets.load(settings.data, truth_is=settings.truth_is)
+    pairs = datasets.load(
+        settings.data, truth_is=settings.truth_is, ignore_value=settings.ignore_value
+    )
     for note in pairs.notes:
         _plain(f"note: {note}")
-    run = output or Path("runs") / f"{Path(settings.data).name}-{settings.model}-{settings.seed}"
+    what = settings.model if settings.start is None else Path(settings.start).stem
+    run = output or Path("runs") / f"{Path(settings.data).name}-{what}-{settings.seed}"
     with _training_bar() as report:
         trained = fit(pairs, settings, run, report=report, say=_plain)
     if as_json:
@@ -327,6 +339,7 @@ def evaluate(
         str, typer.Option(help="What is high in the proposal, membrane or interior; or cells.")
     ] = "auto",
     truth_is: TruthIs = None,
+    ignore_value: IgnoreValue = None,
     roi: Annotated[str | None, typer.Option(help="Score these rows and columns: y0:y1,x0:x1.")] = (
         None
     ),
@@ -366,7 +379,9 @@ def evaluate(
             raise SettingsError(f"--{name} is one of {', '.join(known)}, not '{value}'")
     if image is not None and errors is None and report is None:
         raise SettingsError("--image is what the errors are shown over; say --errors or --report")
-    drawn, background = _annotated(truth, cast("images.TruthIs", truth_is or "auto"), image)
+    drawn, background = _annotated(
+        truth, cast("images.TruthIs", truth_is or "auto"), image, ignore_value
+    )
     mask = None if ignore is None else images.read(ignore)
     found, *others = (
         evaluation.evaluate_stacks(
@@ -403,7 +418,7 @@ def evaluate(
 
 
 def _annotated(
-    truth: str, truth_is: "TruthKind", image: Path | None
+    truth: str, truth_is: "TruthKind", image: Path | None, ignore_value: int | None = None
 ) -> "tuple[Stack, Stack | None]":
     """Read the truth that a path or the name of a data set stands for, and what it is shown over.
 
@@ -413,8 +428,8 @@ def _annotated(
 
     shown = None if image is None else images.read_image(image)
     if not datasets.holds_truth(truth):
-        return images.read_truth(truth, truth_is=truth_is), shown
-    pairs = datasets.load(truth, truth_is=truth_is)
+        return images.read_truth(truth, truth_is=truth_is, ignore_value=ignore_value), shown
+    pairs = datasets.load(truth, truth_is=truth_is, ignore_value=ignore_value)
     drawn = images.Stack(
         pairs.truth, (0, 1), pairs.voxel_size, truth, pairs.notes, labels=pairs.labels
     )
@@ -639,6 +654,84 @@ def measure(
         _print_json({"kind": kind, "voxel_size": list(size), "objects": room.rows(table)})
         return
     _result(f"{len(table['contacts'])} {kind}: {output}")
+
+
+@app.command()
+def suggest(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="STACK", help="Sections nobody annotated yet; as for segment."),
+    ],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="CSV file to make.")] = None,
+    model: Annotated[
+        str, typer.Option(help="Model file, folder of a run, or the name of one that ships.")
+    ] = "neurites",
+    count: Annotated[int, typer.Option(help="How many windows.")] = 10,
+    size: Annotated[int, typer.Option(help="Their side in pixels.")] = 128,
+    polarity: Annotated[
+        str, typer.Option(help="Of membranes: dark or bright; auto looks.")
+    ] = "auto",
+    slices: Slices = None,
+    voxel_size: Annotated[
+        str | None, typer.Option(help="Z,Y,X in nm, where the file does not say: 50,4,4.")
+    ] = None,
+    device: Device = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG of the windows to make.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Suggest windows to annotate next: those where the model contradicts itself most.
+
+    Annotate them in a copy of the stack that is one grey value elsewhere, and train on it with
+    --ignore-value.
+
+    Example: `axolemma suggest stack.tif --model runs/a --count 10 -o windows.csv`
+    """
+    from dataclasses import asdict, replace
+
+    from axolemma import datasets, images
+    from axolemma.settings import SegmentSettings, check
+    from axolemma.suggestion import suggest as look
+    from axolemma.suggestion import windows_picture, write_windows
+
+    asked = {"polarity": polarity, "voxel_size": voxel_size, "device": device, "slices": slices}
+    settings = check(SegmentSettings, asked)
+    stack = datasets.load_images(source)
+    depth = len(stack.array)
+    chosen = images.parse_slices(slices, depth) if slices else range(depth)
+    array = stack.array[chosen.start : chosen.stop]
+    images.check_image(replace(stack, array=array), first=chosen.start)
+    for note in stack.notes:
+        _plain(f"note: {note}")
+    with _pixel_bar("looking", array.size) as advance:
+        found = look(
+            array,
+            model=model,
+            count=count,
+            size=size,
+            polarity=settings.polarity,
+            voxel_size=settings.voxel_size or stack.voxel_size,
+            device=settings.device,
+            advance=advance,
+        )
+    windows = found.windows
+    if len(windows) < count:
+        _plain(f"note: no more than {len(windows)} windows fit without overlap")
+    if output is not None:
+        write_windows(output, windows, first=chosen.start)
+    if picture is not None:
+        images.write_png(picture, windows_picture(array, found.uncertainty, windows))
+    rows = [asdict(replace(w, section=chosen.start + w.section)) for w in windows]
+    if as_json:
+        _print_json({"model": model, "windows": rows})
+        return
+    table = Table("section", "rows", "columns", "disagreement", box=None)
+    for row in rows:
+        ends = (f"{row[side]}-{row[side] + size - 1}" for side in ("y", "x"))
+        table.add_row(str(row["section"]), *ends, f"{row['score']:.4f}")
+    out.print(table, highlight=False)
+    for file in (output, picture):
+        if file is not None:
+            _result(f"{file}")
 
 
 @app.command()

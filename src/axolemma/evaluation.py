@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from axolemma.errors import InputError
 from axolemma.images import Stack, numbered, parse_slices, read, replacing, write_png
+from axolemma.labels import IGNORED
 from axolemma.metrics import (
     SCORE_NAMES,
     SCORES,
@@ -257,7 +258,8 @@ def evaluate_stacks(
     proposal
         From `read_proposal`: a map in [0, 1] or of unsigned integers, a mask, or labels.
     truth
-        From `images.read_truth`: (Z, Y, X), 1 = membrane, and its labels where it has them.
+        From `images.read_truth`: (Z, Y, X), 1 = membrane, and its labels where it has them. Only
+        what is annotated counts, and cells of truth and proposal alike end where that ends.
     slices
         Sections of the truth to score. The proposal holds either the same stack or just these.
         Where None and the proposal says which sections it holds, those.
@@ -284,7 +286,8 @@ def evaluate_stacks(
     Raises
     ------
     InputError
-        If the shapes do not fit, or the map is evidently the other way round.
+        If the shapes do not fit, nothing of a section is annotated, or the map is evidently the
+        other way round.
     """
     if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"a threshold lies between 0 and 1, not {threshold:g}")
@@ -305,16 +308,25 @@ def evaluate_stacks(
             "(sections, rows, columns); they must be the same pixels"
         )
     where = None if ignore is None else ~_ignored(ignore, len(truth.array), chosen, drawn.shape)
+    hidden = truth.array[chosen.start : chosen.stop] == IGNORED
+    if hidden.any():
+        _check_annotated(hidden, truth.source, chosen.start)
+        drawn = drawn if labelled else (drawn > 0).astype(np.uint8)
+        where = ~hidden if where is None else where & ~hidden
     corner = (0, 0)
     if roi is not None:
         rows, columns = parse_roi(roi, drawn.shape)
         corner = (rows.start, columns.start)
-        array, drawn = array[:, rows, columns], drawn[:, rows, columns]
+        array, drawn, hidden = (part[:, rows, columns] for part in (array, drawn, hidden))
         objects = None if objects is None else objects[:, rows, columns]
         where = None if where is None else where[:, rows, columns]
     if where is not None and not where.any():
         raise InputError("every pixel is ignored; leave some to score")
     array, kind, read_as = _read_as(array, proposal, proposal_is)
+    if hidden.any():
+        highest = np.iinfo(array.dtype).max if array.dtype.kind == "u" else 1
+        array = np.where(hidden, array.dtype.type(highest if kind == "membrane" else 0), array)
+        objects = None if objects is None else np.where(hidden, 0, objects)
     pair = Sections(array, drawn, kind, labelled, where)
     cut = proposal.info.get("threshold") if threshold is None else threshold
     cut = None if cut is None or kind == "cells" else float(cut)
@@ -345,6 +357,15 @@ def evaluate_stacks(
     if objects is not None:
         found = evaluate(objects, drawn, **options | {"proposal_is": "cells"}, unthinned=False)
     return Evaluation(scores, cut, suite, mistakes, read_as, tuple(notes), pair, found)
+
+
+def _check_annotated(hidden: NDArray[np.bool_], source: str, first: int) -> None:
+    """Refuse sections of which nothing can be scored: they would count as perfect."""
+    if (bare := hidden.all(axis=(1, 2))).any():
+        raise InputError(
+            f"{source}: nothing is annotated in section {first + int(bare.argmax())}; score others"
+            " with --slices (slices=)"
+        )
 
 
 def compare(one: Evaluation, other: Evaluation) -> tuple[bool, dict[str, Interval]]:

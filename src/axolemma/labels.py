@@ -6,7 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["distinct", "label_borders", "pieces", "renumbered"]
+__all__ = ["IGNORED", "distinct", "label_borders", "pieces", "renumbered"]
+
+#: In a truth, beside 1 = membrane and 0 = interior: a pixel that the expert did not annotate. It
+#: stands in the truth itself, so that no step between the file and the loss can lose it.
+IGNORED = 2
 
 
 def distinct(array: NDArray[Any]) -> NDArray[Any]:

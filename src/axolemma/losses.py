@@ -2,9 +2,10 @@ r"""Losses: logits and truth in, one number out. Pure functions, membrane = 1.
 
 Below, :math:`z` are logits, :math:`p = \sigma(z)` probabilities and :math:`t` the truth, all of one
 shape (N, 1, Y, X) unless a loss says that any will do; :math:`\sum` runs over the whole batch and
-:math:`n` is its number of pixels. Every loss is finite for any finite logits, with or without
-membrane in the truth. Losses of overlap have a ½ or 1 in their sums that keeps them defined where
-there is no membrane.
+:math:`n` is its number of pixels. With `where`, of the same shape, 1 = counted and 0 = not, sums
+and numbers are those of the counted pixels alone: nothing that logits or truth hold elsewhere
+changes the loss. Every loss is finite for any finite logits, with or without membrane in the truth.
+Losses of overlap have a ½ or 1 in their sums that keeps them defined where there is no membrane.
 """
 
 import inspect
@@ -40,7 +41,7 @@ __all__ = [
 ]
 
 
-def bce(logits: Tensor, truth: Tensor) -> Tensor:
+def bce(logits: Tensor, truth: Tensor, where: Tensor | None = None) -> Tensor:
     r"""Compute the mean binary cross-entropy.
 
     .. math:: -\frac{1}{n} \sum t \log p + (1 - t) \log(1 - p)
@@ -49,17 +50,25 @@ def bce(logits: Tensor, truth: Tensor) -> Tensor:
     ----------
     logits, truth
         Equal shapes, any; truth in [0, 1], 1 = membrane.
+    where
+        1 where to count, 0 elsewhere, of the same shape; all counts where None.
 
     Returns
     -------
     Tensor
         A scalar, 0 or above.
     """
-    return functional.binary_cross_entropy_with_logits(logits, truth)
+    each = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    return _mean(each, where)
 
 
 def weighted_bce(
-    logits: Tensor, truth: Tensor, *, membrane: float | None = None, interior: float | None = None
+    logits: Tensor,
+    truth: Tensor,
+    where: Tensor | None = None,
+    *,
+    membrane: float | None = None,
+    interior: float | None = None,
 ) -> Tensor:
     r"""Compute the mean binary cross-entropy with a weight for either class.
 
@@ -71,6 +80,8 @@ def weighted_bce(
     ----------
     logits, truth
         Equal shapes, any; truth in [0, 1], 1 = membrane.
+    where
+        1 where to count, 0 elsewhere, of the same shape; all counts where None.
     membrane, interior
         Weights :math:`w_1` and :math:`w_0`; where None those above, from the batch's frequencies,
         with which either class makes half of the loss. A class that is absent counts nothing.
@@ -84,16 +95,21 @@ def weighted_bce(
     ----------
     Xie, Tu 2015, Holistically-nested edge detection, ICCV, for weights from class frequencies.
     """
-    half, ones = truth.numel() / 2, truth.sum()
+    count = truth.numel() if where is None else where.sum()
+    half, ones = count / 2, _counted(truth, where).sum()
     one = half / ones.clamp(min=1) if membrane is None else membrane
-    zero = half / (truth.numel() - ones).clamp(min=1) if interior is None else interior
+    zero = half / (count - ones).clamp(min=1) if interior is None else interior
     weights = one * truth + zero * (1 - truth)
-    return functional.binary_cross_entropy_with_logits(logits, truth, weight=weights)
+    each = functional.binary_cross_entropy_with_logits(
+        logits, truth, weight=weights, reduction="none"
+    )
+    return _mean(each, where)
 
 
 def weight_map_bce(
     logits: Tensor,
     truth: Tensor,
+    where: Tensor | None = None,
     weights: Tensor | None = None,
     *,
     w0: float = 10.0,
@@ -107,6 +123,8 @@ def weight_map_bce(
     ----------
     logits, truth
         Shapes (…, Y, X); truth in [0, 1], 1 = membrane.
+    where
+        1 where to count, 0 elsewhere, of the same shape; all counts where None.
     weights
         Weights :math:`w` of the same shape, 0 or above; where None the maps of
         `distance_weight_map`, drawn anew from where the truth is at least ½.
@@ -123,14 +141,30 @@ def weight_map_bce(
     Ronneberger et al. 2015 (U-Net), MICCAI, section 3.
     """
     if weights is None:
-        sections = (truth.detach() >= 0.5).cpu().numpy().reshape(-1, *truth.shape[-2:])
-        maps = np.stack([distance_weight_map(s, w0=w0, sigma=sigma) for s in sections])
+        known = torch.ones_like(truth) if where is None else where
+        sections, annotated = (
+            mask.cpu().numpy().reshape(-1, *truth.shape[-2:])
+            for mask in (truth.detach() >= 0.5, known > 0)
+        )
+        maps = np.stack(
+            [
+                distance_weight_map(section, counted, w0=w0, sigma=sigma)
+                for section, counted in zip(sections, annotated, strict=True)
+            ]
+        )
         weights = torch.from_numpy(maps).reshape(truth.shape).to(logits)
-    return functional.binary_cross_entropy_with_logits(logits, truth, weight=weights)
+    each = functional.binary_cross_entropy_with_logits(
+        logits, truth, weight=weights, reduction="none"
+    )
+    return _mean(each, where)
 
 
 def distance_weight_map(
-    truth: NDArray[Any], *, w0: float = 10.0, sigma: float = 5.0
+    truth: NDArray[Any],
+    where: NDArray[np.bool_] | None = None,
+    *,
+    w0: float = 10.0,
+    sigma: float = 5.0,
 ) -> NDArray[np.float32]:
     r"""Weigh the pixels of one section: most where two cells come close.
 
@@ -145,6 +179,9 @@ def distance_weight_map(
     ----------
     truth
         (Y, X), True or 1 = membrane.
+    where
+        (Y, X), the annotated pixels; all where None. Others part cells as membrane does, and do
+        not count for the balance of the classes.
     w0
         Weight of a gap without width.
     sigma
@@ -168,10 +205,10 @@ def distance_weight_map(
         raise InputError(f"a weight map is drawn for one section (Y, X), not {truth.shape}")
     if not sigma > 0:
         raise InputError(f"the weight map's sigma is a width above 0 pixels, not {sigma}")
-    membrane = truth.astype(bool)
-    ones = int(membrane.sum())
-    half = membrane.size / 2
-    balance = np.where(membrane, half / max(1, ones), half / max(1, membrane.size - ones))
+    counted = np.ones(truth.shape, bool) if where is None else where
+    membrane = truth.astype(bool) | ~counted
+    ones, size = int((membrane & counted).sum()), int(counted.sum())
+    balance = np.where(membrane, size / 2 / max(1, ones), size / 2 / max(1, size - ones))
     cells, count = ndimage.label(~membrane)
     if count < 2:
         return balance.astype(np.float32)
@@ -181,7 +218,7 @@ def distance_weight_map(
     return np.asarray(balance + w0 * near, np.float32)
 
 
-def soft_dice(logits: Tensor, truth: Tensor) -> Tensor:
+def soft_dice(logits: Tensor, truth: Tensor, where: Tensor | None = None) -> Tensor:
     r"""Compute one minus the Dice coefficient of the membrane over the whole batch.
 
     .. math:: 1 - \frac{2\sum p t + 1}{\sum p + \sum t + 1}
@@ -190,6 +227,8 @@ def soft_dice(logits: Tensor, truth: Tensor) -> Tensor:
     ----------
     logits, truth
         Equal shapes, any; truth in [0, 1], 1 = membrane.
+    where
+        1 where to count, 0 elsewhere, of the same shape; all counts where None.
 
     Returns
     -------
@@ -200,11 +239,13 @@ def soft_dice(logits: Tensor, truth: Tensor) -> Tensor:
     ----------
     Milletari et al. 2016 (V-Net), 3DV, with the denominator of Sørensen and Dice.
     """
-    p = logits.sigmoid()
+    p, truth = _counted(logits.sigmoid(), where), _counted(truth, where)
     return 1 - (2 * (p * truth).sum() + 1) / (p.sum() + truth.sum() + 1)
 
 
-def bce_dice(logits: Tensor, truth: Tensor, *, dice: float = 0.5) -> Tensor:
+def bce_dice(
+    logits: Tensor, truth: Tensor, where: Tensor | None = None, *, dice: float = 0.5
+) -> Tensor:
     """Add binary cross-entropy and `dice` times the soft Dice loss of the membrane.
 
     The loss 0.5 · cross-entropy - Dice coefficient of U-Net++'s authors, and of the student
@@ -214,6 +255,8 @@ def bce_dice(logits: Tensor, truth: Tensor, *, dice: float = 0.5) -> Tensor:
     ----------
     logits, truth
         Equal shapes, any; truth in [0, 1], 1 = membrane.
+    where
+        1 where to count, 0 elsewhere, of the same shape; all counts where None.
     dice
         Weight of the Dice part; the cross-entropy has weight 1.
 
@@ -222,10 +265,17 @@ def bce_dice(logits: Tensor, truth: Tensor, *, dice: float = 0.5) -> Tensor:
     Tensor
         A scalar, 0 or above.
     """
-    return bce(logits, truth) + dice * soft_dice(logits, truth)
+    return bce(logits, truth, where) + dice * soft_dice(logits, truth, where)
 
 
-def tversky(logits: Tensor, truth: Tensor, *, alpha: float = 0.3, beta: float = 0.7) -> Tensor:
+def tversky(
+    logits: Tensor,
+    truth: Tensor,
+    where: Tensor | None = None,
+    *,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+) -> Tensor:
     r"""Compute one minus the Tversky index of the membrane over the whole batch.
 
     .. math::
@@ -235,6 +285,8 @@ def tversky(logits: Tensor, truth: Tensor, *, alpha: float = 0.3, beta: float = 
     ----------
     logits, truth
         Equal shapes, any; truth in [0, 1], 1 = membrane.
+    where
+        1 where to count, 0 elsewhere, of the same shape; all counts where None.
     alpha, beta
         Weights of membrane that is invented and that is missed. Both ½ give `soft_dice`, both 1
         give `iou`; the paper found 0.3 and 0.7 best.
@@ -249,12 +301,12 @@ def tversky(logits: Tensor, truth: Tensor, *, alpha: float = 0.3, beta: float = 
     Salehi et al. 2017, Tversky loss function for image segmentation using 3D fully convolutional
     deep networks, MLMI.
     """
-    p = logits.sigmoid()
+    p, truth = _counted(logits.sigmoid(), where), _counted(truth, where)
     both, invented, missed = (p * truth).sum(), (p * (1 - truth)).sum(), ((1 - p) * truth).sum()
     return 1 - (both + 0.5) / (both + alpha * invented + beta * missed + 0.5)
 
 
-def iou(logits: Tensor, truth: Tensor) -> Tensor:
+def iou(logits: Tensor, truth: Tensor, where: Tensor | None = None) -> Tensor:
     r"""Compute one minus the soft intersection over union (Jaccard index) of the membrane.
 
     .. math:: 1 - \frac{\sum p t + ½}{\sum p + \sum t - \sum p t + ½}
@@ -266,6 +318,8 @@ def iou(logits: Tensor, truth: Tensor) -> Tensor:
     ----------
     logits, truth
         Equal shapes, any; truth in [0, 1], 1 = membrane.
+    where
+        1 where to count, 0 elsewhere, of the same shape; all counts where None.
 
     Returns
     -------
@@ -277,10 +331,17 @@ def iou(logits: Tensor, truth: Tensor) -> Tensor:
     Rahman, Wang 2016, Optimizing intersection-over-union in deep neural networks for image
     segmentation, ISVC.
     """
-    return tversky(logits, truth, alpha=1.0, beta=1.0)
+    return tversky(logits, truth, where, alpha=1.0, beta=1.0)
 
 
-def focal(logits: Tensor, truth: Tensor, *, gamma: float = 2.0, alpha: float = 0.25) -> Tensor:
+def focal(
+    logits: Tensor,
+    truth: Tensor,
+    where: Tensor | None = None,
+    *,
+    gamma: float = 2.0,
+    alpha: float = 0.25,
+) -> Tensor:
     r"""Compute the mean cross-entropy with less weight on pixels that are right already.
 
     .. math::
@@ -291,6 +352,8 @@ def focal(logits: Tensor, truth: Tensor, *, gamma: float = 2.0, alpha: float = 0
     ----------
     logits, truth
         Equal shapes, any; truth in [0, 1], 1 = membrane.
+    where
+        1 where to count, 0 elsewhere, of the same shape; all counts where None.
     gamma
         How fast the weight falls as a pixel gets right; 0 gives cross-entropy.
     alpha
@@ -310,10 +373,17 @@ def focal(logits: Tensor, truth: Tensor, *, gamma: float = 2.0, alpha: float = 0
     yes, no = functional.logsigmoid(logits), functional.logsigmoid(-logits)
     ones = alpha * truth * (gamma * no).exp() * yes
     zeros = (1 - alpha) * (1 - truth) * (gamma * yes).exp() * no
-    return -(ones + zeros).mean()
+    return -_mean(ones + zeros, where)
 
 
-def cl_dice(logits: Tensor, truth: Tensor, *, iterations: int = 5, weight: float = 0.5) -> Tensor:
+def cl_dice(
+    logits: Tensor,
+    truth: Tensor,
+    where: Tensor | None = None,
+    *,
+    iterations: int = 5,
+    weight: float = 0.5,
+) -> Tensor:
     r"""Blend the soft Dice loss with that of the membranes' centre lines, which feels gaps.
 
     .. math::
@@ -328,6 +398,8 @@ def cl_dice(logits: Tensor, truth: Tensor, *, iterations: int = 5, weight: float
     ----------
     logits, truth
         Shape (N, C, Y, X); truth in [0, 1], 1 = membrane.
+    where
+        1 where to count, 0 elsewhere, of the same shape; all counts where None.
     iterations
         Erosions; at least half the thickness in pixels of the thickest membrane.
     weight
@@ -343,15 +415,16 @@ def cl_dice(logits: Tensor, truth: Tensor, *, iterations: int = 5, weight: float
     Shit et al. 2021, clDice: a novel topology-preserving loss function for tubular structure
     segmentation, CVPR.
     """
-    p = logits.sigmoid()
+    # Cut before the skeletons are drawn: they look at neighbours.
+    p, truth = _counted(logits.sigmoid(), where), _counted(truth, where)
     mine, theirs = _skeleton(p, iterations), _skeleton(truth, iterations)
     precise = ((mine * truth).sum() + 1) / (mine.sum() + 1)
     sensitive = ((theirs * p).sum() + 1) / (theirs.sum() + 1)
     lines = 1 - 2 * precise * sensitive / (precise + sensitive)
-    return (1 - weight) * soft_dice(logits, truth) + weight * lines
+    return (1 - weight) * soft_dice(logits, truth, where) + weight * lines
 
 
-#: Every loss by the name it has in settings; each takes logits and truth.
+#: Every loss by the name it has in settings; each takes logits, truth, and what to count of them.
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "bce": bce,
     "bce_dice": bce_dice,
@@ -365,8 +438,8 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def build(name: str, **options: float) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return a loss with its options set, to call with logits and truth.
+def build(name: str, **options: float) -> Callable[..., Tensor]:
+    """Return a loss with its options set, to call with logits, truth and, if need be, `where`.
 
     Parameters
     ----------
@@ -401,6 +474,15 @@ def check_name(name: str) -> None:
     """Raise `SettingsError` with the nearest known name where there is no such loss."""
     if name not in LOSSES:
         raise SettingsError(f"unknown loss '{name}'{nearest(name, LOSSES)}")
+
+
+def _counted(values: Tensor, where: Tensor | None) -> Tensor:
+    return values if where is None else values * where
+
+
+def _mean(values: Tensor, where: Tensor | None) -> Tensor:
+    """Return the mean over the counted pixels, 0 where there is none."""
+    return values.mean() if where is None else (values * where).sum() / where.sum().clamp(min=1)
 
 
 def _skeleton(x: Tensor, iterations: int) -> Tensor:

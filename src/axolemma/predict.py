@@ -1,5 +1,6 @@
 """A stack through a network: normalised, tiled, averaged. Numpy in, numpy out."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
@@ -20,12 +21,14 @@ __all__ = [
     "Precision",
     "choose_device",
     "choose_precision",
+    "enlargement",
     "magnified_shape",
     "membrane_map",
     "neighbours",
     "normalise",
     "place",
     "polarity_of",
+    "posed_maps",
     "predict_section",
     "resized",
 ]
@@ -48,6 +51,10 @@ MARGIN = 64
 #: What tells the polarity: the largest side in pixels of the part of a section that is looked at,
 #: the smoothing of its lines in a network's pixels, and the ratio from which one kind prevails.
 _GLANCE, _LINE, _CLEARLY = 1024, 2.5, 1.1
+
+#: Pixels are brought to the model's size where theirs differs by more than this factor, and are
+#: taken for a mistake beyond the other one.
+_SAME_SIZE, _MISTAKEN_SIZE = 1.05, 4.0
 
 #: Pixels by which a section is mirrored beyond its edges. Membranes near the edge then have a
 #: context on both sides; training saw mirrored sections too.
@@ -157,6 +164,37 @@ def magnified_shape(shape: tuple[int, ...], magnification: float) -> tuple[int, 
     """Return the sides (Y, X) at which a network of that magnification sees a section."""
     height, width = (max(1, round(side * magnification)) for side in shape[-2:])
     return height, width
+
+
+def enlargement(
+    voxel_size: tuple[float, float, float] | None, learned: tuple[float, float, float] | None
+) -> float:
+    """Return the factor that brings pixels to the size that a model learned at.
+
+    Parameters
+    ----------
+    voxel_size, learned
+        (Z, Y, X) in nm of the sections and of what the model learned from, None where not known.
+
+    Returns
+    -------
+    float
+        1 where either is not known, or they hardly differ.
+
+    Raises
+    ------
+    InputError
+        If they are too far apart to be true.
+    """
+    if voxel_size is None or learned is None:
+        return 1.0
+    factor = math.sqrt(voxel_size[1] * voxel_size[2] / (learned[1] * learned[2]))
+    if not 1 / _MISTAKEN_SIZE <= factor <= _MISTAKEN_SIZE:
+        raise InputError(
+            f"the image has pixels of {voxel_size[2]:g} nm and the model learned at "
+            f"{learned[2]:g} nm, too far apart to be true; give the right voxel_size, Z,Y,X in nm"
+        )
+    return 1.0 if 1 / _SAME_SIZE <= factor <= _SAME_SIZE else factor
 
 
 def neighbours(z: int, context: int, count: int) -> NDArray[np.int64]:
@@ -273,6 +311,56 @@ def membrane_map(
             tile=tile,
             advance=advance,
         )
+
+
+def posed_maps(
+    network: nn.Module,
+    stack: NDArray[Any],
+    *,
+    polarity: Polarity = "dark",
+    context: int = 0,
+    magnification: float = 1.0,
+    precision: Precision = "auto",
+    device: str = "auto",
+    tile: int = TILE,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Iterator[NDArray[np.float32]]:
+    """Predict the membrane of every section in each of its eight poses, turned back.
+
+    Their mean is the map of `membrane_map` with ``average="dihedral"``, but for its rim.
+
+    Parameters
+    ----------
+    network, stack, polarity, context, magnification, precision, device, tile, advance
+        As in `membrane_map`.
+
+    Yields
+    ------
+    NDArray[np.float32]
+        The membrane maps (8, Y, X) in [0, 1] of one section after the other.
+
+    Raises
+    ------
+    InputError
+        If a section is constant or not finite.
+    """
+    where = choose_device(device)
+    network = place(network, where).eval()
+    how = choose_precision(precision, where)
+    poses = _POSES["dihedral"]
+    for z in range(len(stack)):
+        section = _prepared(stack, z, context)
+        section = section if polarity == "dark" else -section
+        maps = np.empty((len(poses), *section.shape[1:]), np.float32)
+        for map_, (flip, turns) in zip(maps, poses, strict=True):
+            posed = np.rot90(section[..., ::-1] if flip else section, turns, (1, 2))
+            found = predict_section(
+                network, posed, magnification=magnification, precision=how, device=where, tile=tile
+            )
+            found = np.rot90(found, -turns)
+            map_[...] = found[:, ::-1] if flip else found
+        advance(section[0].size)
+        yield maps
 
 
 def predict_section(

@@ -2,7 +2,7 @@
 
 ::
 
-    settings.json        what was asked for, and the hash of the data it was asked on
+    settings.json        what was asked for, and the hashes of the data and of the start's weights
     metrics.jsonl        one line per report: step, loss, validation scores
     state.safetensors    everything needed to go on after a kill; gone once the run is finished
     model.safetensors    the result
@@ -26,8 +26,9 @@ from axolemma.settings import TrainSettings
 
 __all__ = ["Metrics", "State", "Weights", "load_state", "open_run", "save_state"]
 
-#: What may change when a run goes on: where the data lies (not what it is), how often to save.
-_MAY_CHANGE = ("data", "save_every", "device")
+#: What may change when a run goes on: where the data and the start's weights lie (not what they
+#: are), how often to save.
+_MAY_CHANGE = ("data", "from", "save_every", "device")
 
 
 @dataclass(slots=True)
@@ -73,17 +74,21 @@ class Metrics:
             file.write(json.dumps(values) + "\n")
 
 
-def open_run(run: Path, settings: TrainSettings, data_hash: str) -> Path:
-    """Make the folder, or check that it belongs to a run of the same settings and data.
+def open_run(
+    run: Path, settings: TrainSettings, *, data_sha256: str, start_sha256: str | None = None
+) -> Path:
+    """Make the folder, or check that it belongs to a run of the same settings, data and start.
 
     Raises
     ------
     SettingsError
-        If the run there has other settings or other data.
+        If the run there has other settings, other data or began with other weights.
     InputError
         If something else is there, or the folder cannot be made.
     """
-    asked = settings.model_dump(mode="json", by_alias=True) | {"data_sha256": data_hash}
+    asked = settings.model_dump(mode="json", by_alias=True) | {"data_sha256": data_sha256}
+    if start_sha256 is not None:
+        asked["start_sha256"] = start_sha256
     file = run / "settings.json"
     try:
         if file.is_file():

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from axolemma.predict import (
     Precision,
     choose_device,
     choose_precision,
+    enlargement,
     membrane_map,
     polarity_of,
 )
@@ -35,10 +35,6 @@ __all__ = ["Segmentation", "segment", "segment_stack", "write_segmentation"]
 
 #: What a folder of results holds.
 FILES = {"membrane.tif", "cells.tif", "neurons.tif", "preview.png", "run.json"}
-
-#: Pixels are brought to the model's size where theirs differs by more than this factor, and are
-#: taken for a mistake beyond the other one.
-_SAME_SIZE, _MISTAKEN_SIZE = 1.05, 4.0
 
 #: Lengths of `objects.segment_cells` in the model's pixels: 2 px are 8 nm at the challenge's 4 nm.
 _SMOOTHING, _SMALLEST = 2.0, 25.0
@@ -147,7 +143,9 @@ def segment(
     loaded = model if isinstance(model, Model) else load_model(model)
     cut = loaded.info.threshold(average) if threshold is None else threshold
     stack = array.reshape(-1, *array.shape[-2:])
-    magnification = loaded.info.magnification * _enlargement(chosen.voxel_size, loaded)
+    magnification = loaded.info.magnification * enlargement(
+        chosen.voxel_size, loaded.info.voxel_size
+    )
     found: Polarity = (
         polarity_of(stack, magnification=magnification)
         if chosen.polarity == "auto"
@@ -171,7 +169,7 @@ def segment(
     between = loaded.info.boundary if boundary is None else boundary
     cells = neurons = None
     if objects != "none":
-        pixel = _enlargement(chosen.voxel_size, loaded)
+        pixel = enlargement(chosen.voxel_size, loaded.info.voxel_size)
         cells = segment_cells(
             membrane,
             boundary=between,
@@ -264,7 +262,8 @@ def segment_stack(
             },
             "model": {"source": model.source, "weights_sha256": state_hash(model.network)},
             "settings": settings.model_dump(mode="json"),
-            "magnification": model.info.magnification * _enlargement(voxel_size, model),
+            "magnification": model.info.magnification
+            * enlargement(voxel_size, model.info.voxel_size),
             "voxel_size": None if voxel_size is None else list(voxel_size),
             "polarity": result.polarity,
             "threshold": result.threshold,
@@ -331,22 +330,9 @@ def write_segmentation(
     (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def _enlargement(voxel_size: tuple[float, float, float] | None, model: Model) -> float:
-    """Return the factor that brings pixels to the size that the model learned at."""
-    learned = model.info.voxel_size
-    if voxel_size is None or learned is None:
-        return 1.0
-    factor = math.sqrt(voxel_size[1] * voxel_size[2] / (learned[1] * learned[2]))
-    if not 1 / _MISTAKEN_SIZE <= factor <= _MISTAKEN_SIZE:
-        raise InputError(
-            f"the image has pixels of {voxel_size[2]:g} nm and the model learned at "
-            f"{learned[2]:g} nm, too far apart to be true; give the right voxel_size, Z,Y,X in nm"
-        )
-    return 1.0 if 1 / _SAME_SIZE <= factor <= _SAME_SIZE else factor
-
-
 def _size_notes(voxel_size: tuple[float, float, float] | None, model: Model) -> list[str]:
-    factor, learned = _enlargement(voxel_size, model), model.info.voxel_size
+    learned = model.info.voxel_size
+    factor = enlargement(voxel_size, learned)
     if learned is None:
         return (
             [] if voxel_size is None else ["the model does not tell the pixel size it learned at"]

@@ -105,6 +105,7 @@ class _Settings(BaseModel):
         protected_namespaces=(),
         allow_inf_nan=False,
         coerce_numbers_to_str=True,  # YAML reads a single section's number as a number
+        populate_by_name=True,  # `from` is a word of Python: there it is written `start`
     )
 
 
@@ -117,6 +118,12 @@ class TrainSettings(_Settings):
         ``isbi2012``, ``phantom``, a CREMI or SNEMI3D volume's path, or a folder of pairs.
     truth_is
         What a folder's truths show bright, or whether they number the cells.
+    ignore_value
+        The value in its truths of pixels that nobody annotated; see `images.to_truth`.
+    start
+        A model file, a run folder or the name of a bundled model to go on from: the network begins
+        with its weights, and is what it was there. Written ``from`` on the command line and in
+        YAML.
     voxel_size
         (Z, Y, X) in nm of the data, where its files do not give it or give it wrong.
     model
@@ -180,8 +187,10 @@ class TrainSettings(_Settings):
     depth: int | None = Field(default=None, ge=1, le=8)
     arguments: dict[str, bool | int | float] = Field(default={})
     recipe: str | None = None
+    start: str | None = Field(default=None, alias="from")
     context: int = Field(default=0, ge=0, le=8)
     truth_is: Literal["auto", "interior", "membrane", "labels"] = "auto"
+    ignore_value: int | None = None
     slices: str | None = None
     validate_slices: str | None = Field(default=None, alias="validate")
     budget: Minutes | None = None
@@ -355,7 +364,7 @@ def check(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
     """
     known = [field.alias or name for name, field in kind.model_fields.items()]
     for key in values:
-        if key not in known:
+        if key not in known and key not in kind.model_fields:
             raise SettingsError(f"unknown setting '{key}'{nearest(key, known)}")
     given = {key: value for key, value in values.items() if value is not None}
     if issubclass(kind, TrainSettings) and "recipe" in given:

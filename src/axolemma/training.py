@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from axolemma import augment, augment_keras, datasets, losses, models
 from axolemma.datasets import Pairs, data_hash
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import parse_slices
+from axolemma.labels import IGNORED
 from axolemma.metrics import evaluate, smoothed
 from axolemma.modelfile import Model, ModelInfo, load_model, save_model, state_hash
 from axolemma.objects import BOUNDARIES, contacts, fragments, merge
@@ -101,13 +102,14 @@ def train(
     data
         What `datasets.load` takes (``"isbi2012"``, ``"phantom"``, a folder of pairs, a CREMI or
         SNEMI3D volume's path), loaded `Pairs`, or two arrays of shape (Z, Y, X): images with dark
-        membranes, and truth with 1 = membrane and 0 = interior.
+        membranes, and truth with 1 = membrane, 0 = interior and 2 = not annotated.
     run
         Folder of the run; a run that was interrupted goes on.
     report
         Called about once a second.
     **settings
-        See `TrainSettings`, for instance ``slices="0-24"``, ``budget="10m"``, ``seed=0``.
+        See `TrainSettings`, for instance ``slices="0-24"``, ``budget="10m"``, ``seed=0``, or
+        ``start="neurites"`` to go on from a model's weights.
 
     Returns
     -------
@@ -122,11 +124,13 @@ def train(
     name = data if isinstance(data, str | Path) else getattr(data, "name", "arrays")
     chosen = check(TrainSettings, {"data": str(name), **settings})
     if isinstance(data, str | Path):
-        data = datasets.load(data, truth_is=chosen.truth_is)
+        data = datasets.load(data, truth_is=chosen.truth_is, ignore_value=chosen.ignore_value)
     elif isinstance(data, tuple):
         images, truth = (np.asarray(array) for array in data)
-        if not np.isin(truth, (0, 1)).all():
-            raise InputError("the truth holds other values than 0 (interior) and 1 (membrane)")
+        if not np.isin(truth, (0, 1, IGNORED)).all():
+            raise InputError(
+                "the truth holds other values than 0 (interior), 1 (membrane) and 2 (not annotated)"
+            )
         data = Pairs("arrays", images, truth.astype(np.uint8))
     return fit(data, chosen, run, report=report)
 
@@ -207,9 +211,11 @@ def fit(
     Raises
     ------
     SettingsError
-        If settings are wrong or differ from those of the run that is there.
+        If settings are wrong, do not fit the weights to start from, or differ from those of the
+        run that is there.
     InputError
-        If a section is unusable or the folder cannot be written.
+        If nothing is annotated where it is needed, a section is unusable or the folder cannot
+        be written.
     AxolemmaError
         If the loss is no longer finite.
     """
@@ -217,23 +223,21 @@ def fit(
     # From here on there are the used sections only, numbered from 0: nothing else can leak in.
     data = data.slices(used)
     held_out = [z for z, number in enumerate(used) if number in chosen]
-    train_set = [z for z in range(len(data)) if z not in held_out]
+    annotated = _annotated(data, used.start, held_out)
+    train_set = [z for z in annotated if z not in held_out]
     # With none held out the model is judged, and flattered, on some that it learned from.
     judged = held_out or spread(train_set, MOST_JUDGED)
     # A threshold from two or three sections hangs on a single gap, and sections that were learned
     # from with augmentation need nearly the same one as others.
     choosing = sorted({*judged, *spread(train_set, MOST_CHOOSING - len(judged))})
-    context = settings.context
-    sizes = {"width": settings.width, "depth": settings.depth}
-    for name in ("in_channels", "out_channels", *(n for n, s in sizes.items() if s is not None)):
-        if name in settings.arguments:
-            raise SettingsError(f"setting 'arguments': '{name}' is set elsewhere; leave it out")
-    arguments = models.all_arguments(
-        settings.model,
-        in_channels=2 * context + 1,
-        **settings.arguments,
-        **{name: size for name, size in sizes.items() if size is not None},
-    )
+    start = None if settings.start is None else load_model(settings.start)
+    given = _given_arguments(settings)
+    if start is None:
+        context = settings.context
+        arguments = models.all_arguments(settings.model, in_channels=2 * context + 1, **given)
+    else:
+        settings = _following(settings, given, start.info)
+        context, arguments = settings.context, start.info.arguments
     # The weight of the Dice part is an option of the one loss that has one.
     options = {"dice": settings.dice} if settings.loss == "bce_dice" else {}
     loss_of = losses.build(settings.loss, **options)
@@ -241,10 +245,23 @@ def fit(
     precision = choose_precision(settings.precision, device)
     torch.manual_seed(settings.seed)
     network = models.build(settings.model, **arguments)
+    if start is not None:
+        network.load_state_dict(start.network.state_dict())
     _check_crop(network, settings, data.images.shape)
     images, truth = _prepare(data, used.start), data.truth
+    sparse = bool((truth == IGNORED).any())
+    if sparse and settings.preset == "keras":
+        raise SettingsError(
+            "preset 'keras' paints what it cannot see as annotated membrane, so it cannot leave"
+            " pixels out; take preset axolemma or none where not all is annotated"
+        )
     black = [-float(section.mean() / section.std()) for section in data.images]
-    run = open_run(Path(run), settings, data_hash(images, truth))
+    run = open_run(
+        Path(run),
+        settings,
+        data_sha256=data_hash(images, truth),
+        start_sha256=None if start is None else state_hash(start.network),
+    )
     if (run / "model.safetensors").is_file():
         (run / "state.safetensors").unlink(missing_ok=True)
         say(f"the run in {run} is finished already")
@@ -268,10 +285,14 @@ def fit(
         f"{settings.model} on {data.name}: sections {_span(used)}, of which "
         f"{_span(chosen) if chosen else 'none'} are held out to validate; {precision} on {device}"
     )
-    if (run / "state.safetensors").is_file():
+    if start is not None:
+        say(f"starting from the weights of {settings.start}{_learned_from(start.info)}")
+    if len(annotated) < len(data):
+        say(f"nothing is annotated in {len(data) - len(annotated)} of these sections")
+    if resumed := (run / "state.safetensors").is_file():
         state = load_state(run, weights)
         say(f"going on in {run} from step {state.step}")
-    metrics = Metrics(run / "metrics.jsonl", up_to=state.step)
+    metrics = Metrics(run / "metrics.jsonl", up_to=state.step if resumed else -1)
     # A validation predicts in 4 poses; the last ones in 4 and then in 1 + 4 + 8.
     clock = _Clock(settings, state, ending=1 + 13 * len(choosing) / (4 * len(judged)))
 
@@ -296,14 +317,18 @@ def fit(
 
     def validate(maps: NDArray[np.float32], sections: list[int]) -> dict[str, float]:
         """Score the judged sections at the threshold that `sections` choose."""
-        scores = evaluate(maps, truth[sections], unthinned=False)
+        counted = truth[sections] != IGNORED
+        # Nobody knows how cells go on beyond: there they end, the proposal's as the truth's.
+        closed = np.where(counted, maps, np.float32(1))
+        scores = evaluate(closed, truth[sections], where=counted, unthinned=False)
         threshold = scores.choose_threshold()
         rows = [sections.index(z) for z in judged]
+        right = (1 - maps[rows] > threshold) == (truth[judged] == 0)
         return {
             "threshold": threshold,
             "v_rand": float(scores.sections_at(threshold, "v_rand")[rows, 0].mean()),
             "v_info": float(scores.sections_at(threshold, "v_info")[rows, 0].mean()),
-            "accuracy": float(np.mean((1 - maps[rows] > threshold) == (truth[judged] == 0))),
+            "accuracy": float(right[counted[rows]].mean()),
         }
 
     def validate_average(done: float) -> None:
@@ -315,6 +340,11 @@ def fit(
     said = saved = time.monotonic()
     network.train()
     target = _thickened(truth, settings.thicken)
+    # Every annotated pixel is as likely to be aimed at, wherever in the stack.
+    areas = (truth[train_set] != IGNORED).sum(axis=(1, 2))
+    shares = areas / areas.sum() if sparse else None
+    if start is not None and not resumed:
+        validate_average(0.0)  # A training that makes the start worse must not replace it.
     pool = ThreadPoolExecutor(torch.get_num_threads())
     while (done := clock.done(state)) < 1:
         for group in optimizer.param_groups:
@@ -322,12 +352,16 @@ def fit(
         # Chance depends on seed and step alone, so a resumed run draws what it would have drawn.
         torch.manual_seed((settings.seed << 32) + state.step)
         rng = np.random.default_rng((settings.seed, state.step))
-        sections = rng.choice(train_set, settings.batch)
+        sections = rng.choice(train_set, settings.batch, p=shares)
         crops, drawn = _batch(rng, images, target, sections, settings, black, pool)
         with autocast(precision, device):
             heads = models.heads(network, crops.to(device, memory_format=torch.channels_last))
         drawn = drawn.to(device)
-        loss = torch.stack([loss_of(logits.float(), drawn) for logits in heads]).mean()
+        counted = (drawn != IGNORED).float() if sparse else None
+        target_map = (drawn == 1).float()
+        loss = torch.stack(
+            [loss_of(logits.float(), target_map, counted) for logits in heads]
+        ).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -387,8 +421,9 @@ def fit(
             "settings": settings.model_dump(mode="json", by_alias=True),
             "weights_sha256": state_hash(best),
             "torch": torch.__version__,
+            **({} if start is None else {"start": _provenance(start)}),
         },
-        licence=data.terms,
+        licence=_terms(data.terms, "" if start is None else start.info.licence),
     )
     save_model(run / "model.safetensors", best, info)
     (run / "state.safetensors").unlink(missing_ok=True)
@@ -418,14 +453,79 @@ def _choose_boundary(
     for z, section in enumerate(maps):
         pieces = fragments(section, threshold=threshold)
         found = contacts(pieces, section)
+        counted = truth[z] != IGNORED
         for b, boundary in enumerate(BOUNDARIES):
-            cells = merge(pieces, found, boundary=boundary)
-            score = evaluate(cells, truth[z], proposal_is="cells", unthinned=False)
+            cells = np.where(counted, merge(pieces, found, boundary=boundary), 0)
+            score = evaluate(cells, truth[z], proposal_is="cells", where=counted, unthinned=False)
             scores[b, z] = [score.at(0.5, name).score for name in ("v_rand", "v_info")]
     # Smoothed as thresholds are: a boundary may win by one lucky contact.
     chosen = int(smoothed(scores.mean(axis=(1, 2))).argmax())
     v_rand, v_info = scores[chosen, judged].mean(axis=0).tolist()
     return BOUNDARIES[chosen], {"v_rand": v_rand, "v_info": v_info}
+
+
+def _annotated(data: Pairs, first: int, held_out: list[int]) -> list[int]:
+    """Return the sections of which anything is annotated; refuse where that leaves too few."""
+    found = np.flatnonzero((data.truth != IGNORED).any(axis=(1, 2))).tolist()
+    told = ", ".join(str(first + z) for z in found)
+    for z in held_out:
+        if z not in found:
+            raise InputError(
+                f"{data.name}: nothing is annotated in section {first + z}, which is held out to"
+                f" validate; hold out annotated ones ({told}) or none: validate = none"
+            )
+    if not set(found) - set(held_out):
+        raise InputError(
+            f"{data.name}: nothing is annotated in the sections to learn from; annotate a part of"
+            " them, or choose others: slices"
+        )
+    return found
+
+
+def _given_arguments(settings: TrainSettings) -> dict[str, Any]:
+    """Return the network's arguments that were given, wherever."""
+    sizes = {"width": settings.width, "depth": settings.depth}
+    sizes = {name: size for name, size in sizes.items() if size is not None}
+    for name in ("in_channels", "out_channels", *sizes):
+        if name in settings.arguments:
+            raise SettingsError(f"setting 'arguments': '{name}' is set elsewhere; leave it out")
+    return {**settings.arguments, **sizes}
+
+
+def _following(settings: TrainSettings, given: dict[str, Any], info: ModelInfo) -> TrainSettings:
+    """Take what was not given from the model to start from, and refuse what contradicts it."""
+    there = {"model": info.architecture, "context": info.context}
+    asked = {name: getattr(settings, name) for name in there if name in settings.model_fields_set}
+    if asked.get("model") == info.architecture or "model" not in asked:
+        models.check(info.architecture, **given)
+    for name, value in {**asked, **given}.items():
+        found = {**there, **info.arguments}.get(name)
+        if found != value:
+            raise SettingsError(
+                f"the weights of {settings.start} are of {name} = {found!r}, not {value!r}; leave"
+                f" {name} out, or train without a start"
+            )
+    taken: dict[str, Any] = {**there, "magnification": info.magnification}
+    return settings.model_copy(
+        update={name: v for name, v in taken.items() if name not in settings.model_fields_set}
+    )
+
+
+def _learned_from(info: ModelInfo) -> str:
+    data, slices = info.training.get("data"), info.training.get("slices")
+    return "" if data is None else f", which has learned from sections {slices} of {data}"
+
+
+def _provenance(start: Model) -> dict[str, Any]:
+    """Tell where the weights come from that a training began with."""
+    told = start.info.training
+    before = {name: told[name] for name in told if name in ("data", "slices", "start")}
+    return {"source": start.source, "weights_sha256": state_hash(start.network), **before}
+
+
+def _terms(*terms: str) -> str:
+    """Join the terms of all that weights come from, a line each, none twice."""
+    return "\n".join(dict.fromkeys(line for text in terms for line in text.splitlines()))
 
 
 def spread(sections: list[int], most: int) -> list[int]:
@@ -511,11 +611,11 @@ def _prepare(data: Pairs, first: int) -> NDArray[np.float32]:
 
 
 def _thickened(truth: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:
-    """Grow the membrane of every section by `pixels`, 4-connectedly."""
+    """Grow the membrane of every section by `pixels`, 4-connectedly, within what is annotated."""
     if pixels == 0:
         return truth
-    grown = [ndimage.binary_dilation(section, iterations=pixels) for section in truth]
-    return np.stack(grown).astype(np.uint8)
+    grown = [ndimage.binary_dilation(section == 1, iterations=pixels) for section in truth]
+    return np.where(truth == IGNORED, truth, np.stack(grown).astype(np.uint8))
 
 
 def _batch(
@@ -533,12 +633,18 @@ def _batch(
     for z in sections:
         near = neighbours(int(z), settings.context, len(images))
         pair = images[near], truth[z]
+        whole = not (truth[z] == IGNORED).any()
         if settings.preset == "axolemma":
             drawn = augment.draw(rng, (len(near), *shape), size)
+            if not whole:
+                drawn = replace(drawn, centre=_centre(_aimed(rng, truth[z], size), shape, size))
             jobs.append(partial(augment.apply, *pair, drawn))
             continue
         moves = augment_keras.draw(rng, shape) if settings.preset == "keras" else None
-        corner = [int(rng.integers(max(0, whole - settings.crop) + 1)) for whole in shape]
+        if whole:
+            corner = [int(rng.integers(max(0, side - settings.crop) + 1)) for side in shape]
+        else:
+            corner = _aimed(rng, truth[z], size)
         levels = [black[k] for k in near]
         jobs.append(partial(_whole_section, *pair, moves, levels, corner, size))
     crops, masks = zip(*pool.map(lambda job: job(), jobs), strict=True)
@@ -546,6 +652,26 @@ def _batch(
         torch.from_numpy(np.stack(crops)),
         torch.from_numpy(np.stack(masks)[:, None].astype(np.float32)),
     )
+
+
+def _aimed(rng: np.random.Generator, truth: NDArray[np.uint8], size: tuple[int, int]) -> list[int]:
+    """Draw the corner of a crop that holds an annotated pixel, each of them as likely as others."""
+    pixel = np.unravel_index(rng.choice(np.flatnonzero(truth != IGNORED)), truth.shape)
+    return [
+        int(np.clip(place - rng.integers(side), 0, max(0, whole - side)))
+        for place, side, whole in zip(pixel, size, truth.shape, strict=True)
+    ]
+
+
+def _centre(
+    corner: Sequence[int], shape: Sequence[int], size: tuple[int, int]
+) -> tuple[float, float]:
+    """Return the centre of a crop; a section that is smaller lies in the middle of it."""
+    y, x = (
+        place + side / 2 if whole > side else whole / 2
+        for place, side, whole in zip(corner, size, shape, strict=True)
+    )
+    return y, x
 
 
 def _whole_section(

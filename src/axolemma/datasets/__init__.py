@@ -25,7 +25,7 @@ __all__ = [
 NAMES = ("isbi2012", "phantom")
 
 
-def load(data: str | Path, *, truth_is: TruthIs = "auto") -> Pairs:
+def load(data: str | Path, *, truth_is: TruthIs = "auto", ignore_value: int | None = None) -> Pairs:
     """Load annotated sections.
 
     Parameters
@@ -33,8 +33,8 @@ def load(data: str | Path, *, truth_is: TruthIs = "auto") -> Pairs:
     data
         ``"isbi2012"``, ``"phantom"``, a CREMI sample, the folder of SNEMI3D, or a folder of pairs,
         see `folder.load`.
-    truth_is
-        What a folder's truths show; see `images.to_truth`.
+    truth_is, ignore_value
+        What a folder's truths show, and which value nobody annotated; see `images.to_truth`.
 
     Returns
     -------
@@ -50,6 +50,8 @@ def load(data: str | Path, *, truth_is: TruthIs = "auto") -> Pairs:
     """
     file, inside = split_inside(data)
     known = not file.exists()
+    if known and data in NAMES and ignore_value is not None:
+        raise InputError(f"every pixel of {data} is annotated; leave --ignore-value out")
     if data == "isbi2012" and known:
         return isbi2012.load()
     if data == "phantom" and known:
@@ -62,10 +64,10 @@ def load(data: str | Path, *, truth_is: TruthIs = "auto") -> Pairs:
             " sample, or a folder of images and truths"
         )
     if file.suffix.lower() in HDF5 and file.is_file():
-        return cremi.load(file, truth_is=truth_is)
+        return cremi.load(file, truth_is=truth_is, ignore_value=ignore_value)
     if snemi3d.is_folder(file):
-        return snemi3d.load(file, truth_is=truth_is)
-    return folder.load(file, truth_is=truth_is)
+        return snemi3d.load(file, truth_is=truth_is, ignore_value=ignore_value)
+    return folder.load(file, truth_is=truth_is, ignore_value=ignore_value)
 
 
 def holds_truth(data: str | Path) -> bool:

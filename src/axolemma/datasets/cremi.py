@@ -25,6 +25,7 @@ from axolemma.images import (
     split_inside,
     to_truth,
 )
+from axolemma.labels import IGNORED
 
 __all__ = ["TERMS", "VOXEL_SIZE", "is_sample", "load", "load_images"]
 
@@ -44,7 +45,7 @@ def is_sample(path: str | Path, *, annotated: bool = False) -> bool:
     return RAW in found and (NEURONS in found or not annotated)
 
 
-def load(path: str | Path, *, truth_is: TruthIs = "auto") -> Pairs:
+def load(path: str | Path, *, truth_is: TruthIs = "auto", ignore_value: int | None = None) -> Pairs:
     """Load an annotated sample.
 
     Parameters
@@ -53,12 +54,14 @@ def load(path: str | Path, *, truth_is: TruthIs = "auto") -> Pairs:
         The HDF5 file.
     truth_is
         ``"auto"`` takes the neurons' numbers for what they are; see `images.to_truth`.
+    ignore_value
+        The number that leaves voxels out, such as 0: what nobody numbered may be anything.
 
     Returns
     -------
     Pairs
         The raw volume where there are labels; membrane is one pixel between two neurons of a
-        section, and what has no number.
+        section, and what has no number unless that is left out.
 
     Raises
     ------
@@ -75,10 +78,17 @@ def load(path: str | Path, *, truth_is: TruthIs = "auto") -> Pairs:
         )
     images = load_images(path)
     drawn = read(f"{path}:{NEURONS}")
-    truth = to_truth(drawn, truth_is="labels" if truth_is == "auto" else truth_is)
+    truth = to_truth(
+        drawn, truth_is="labels" if truth_is == "auto" else truth_is, ignore_value=ignore_value
+    )
     notes = [*images.notes, *truth.notes]
-    if truth.labels is not None and (bare := float(np.mean(truth.labels == 0))):
-        notes.append(f"{bare:.1%} of the voxels have no neuron's number and count as membrane")
+    if truth.labels is not None:
+        bare = float(np.mean((truth.labels == 0) & (truth.array != IGNORED)))
+        if bare > 0:
+            notes.append(
+                f"{bare:.1%} of the voxels have no neuron's number and count as membrane;"
+                " --ignore-value 0 leaves voxels of number 0 out"
+            )
     return Pairs(
         name=path.stem,
         images=images.array,

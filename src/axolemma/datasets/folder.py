@@ -46,7 +46,9 @@ IMAGE_WORDS = "images?|raws?|volumes?|em"
 TRUTH_WORDS = "truths?|labels?|masks?|annotations?|membranes?|gt|ground-?_?truths?"
 
 
-def load(folder: str | Path, *, truth_is: TruthIs = "auto") -> Pairs:
+def load(
+    folder: str | Path, *, truth_is: TruthIs = "auto", ignore_value: int | None = None
+) -> Pairs:
     """Load every pair of image and truth in a folder, laid out as this module's page shows.
 
     Parameters
@@ -56,6 +58,8 @@ def load(folder: str | Path, *, truth_is: TruthIs = "auto") -> Pairs:
     truth_is
         What the truth shows as bright; see `axolemma.images.to_truth`. ``"auto"`` believes
         the ``manifest.json`` of a folder that `augmentation` wrote.
+    ignore_value
+        The value in the truths of what nobody annotated.
 
     Returns
     -------
@@ -79,7 +83,9 @@ def load(folder: str | Path, *, truth_is: TruthIs = "auto") -> Pairs:
     for image, truth in zip(images, truths, strict=True):
         check_pair(image, truth)
     _check_alike(images)
-    drawn = [to_truth(truth, truth_is=truth_is) for truth in _together(truths)]
+    drawn = [
+        to_truth(truth, truth_is=truth_is, ignore_value=ignore_value) for truth in _together(truths)
+    ]
     told = (f"{s.source}: {n}" for s in (*images, *truths, *drawn) for n in s.notes)
     notes = dict.fromkeys((*told, *(f"{file} was left out" for file in left_out)))
     sizes = {image.voxel_size for image in images}

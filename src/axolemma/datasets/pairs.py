@@ -24,7 +24,8 @@ class Pairs:
     images
         ZYX, dtype as in the file.
     truth
-        ZYX of the same shape, uint8, 1 = membrane.
+        ZYX of the same shape, uint8, 1 = membrane, 0 = interior, 2 = not annotated
+        (`axolemma.labels.IGNORED`).
     voxel_size
         ZYX in nm, None where unknown.
     terms

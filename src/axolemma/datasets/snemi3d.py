@@ -26,7 +26,9 @@ def is_folder(path: str | Path) -> bool:
     return all((Path(path) / name).is_file() for name in (INPUT, LABELS))
 
 
-def load(folder: str | Path, *, truth_is: TruthIs = "auto") -> Pairs:
+def load(
+    folder: str | Path, *, truth_is: TruthIs = "auto", ignore_value: int | None = None
+) -> Pairs:
     """Load the annotated volume.
 
     Parameters
@@ -35,6 +37,8 @@ def load(folder: str | Path, *, truth_is: TruthIs = "auto") -> Pairs:
         See `is_folder`.
     truth_is
         ``"auto"`` takes the neurites' numbers for what they are; see `images.to_truth`.
+    ignore_value
+        The number that leaves voxels out, 0 for those without a neurite.
 
     Returns
     -------
@@ -49,7 +53,9 @@ def load(folder: str | Path, *, truth_is: TruthIs = "auto") -> Pairs:
     images = load_images(folder)
     drawn = read(Path(folder) / LABELS)
     check_pair(images, drawn)
-    truth = to_truth(drawn, truth_is="labels" if truth_is == "auto" else truth_is)
+    truth = to_truth(
+        drawn, truth_is="labels" if truth_is == "auto" else truth_is, ignore_value=ignore_value
+    )
     return Pairs(
         name="snemi3d train",
         images=images.array,

@@ -12,7 +12,7 @@ from axolemma.errors import ImageError
 from axolemma.images.numbers import numbered
 from axolemma.images.read import read
 from axolemma.images.stack import Stack, check_finite
-from axolemma.labels import distinct, label_borders
+from axolemma.labels import IGNORED, distinct, label_borders
 
 __all__ = ["TruthIs", "read_truth", "to_membrane", "to_truth"]
 
@@ -25,7 +25,11 @@ LOSSY = 0.98  # share of pixels near black or white in a drawing that went throu
 
 
 def read_truth(
-    path: str | Path, *, truth_is: TruthIs = "auto", sections: Sequence[int] | None = None
+    path: str | Path,
+    *,
+    truth_is: TruthIs = "auto",
+    ignore_value: int | None = None,
+    sections: Sequence[int] | None = None,
 ) -> Stack:
     """Read what an expert drew and turn it into a membrane truth.
 
@@ -33,7 +37,7 @@ def read_truth(
     ----------
     path
         Anything that `read` reads.
-    truth_is
+    truth_is, ignore_value
         See `to_truth`.
     sections
         Read only these; all where None.
@@ -41,17 +45,18 @@ def read_truth(
     Returns
     -------
     Stack
-        uint8, 1 = membrane, with a note for each conversion; and the labels, if it had them.
+        uint8, 1 = membrane, 2 = not annotated, with a note for each conversion; and the labels,
+        if it had them.
 
     Raises
     ------
     ImageError
         As `read` and `to_truth`.
     """
-    return to_truth(read(path, sections=sections), truth_is=truth_is)
+    return to_truth(read(path, sections=sections), truth_is=truth_is, ignore_value=ignore_value)
 
 
-def to_truth(truth: Stack, *, truth_is: TruthIs = "auto") -> Stack:
+def to_truth(truth: Stack, *, truth_is: TruthIs = "auto", ignore_value: int | None = None) -> Stack:
     """Turn a truth of any convention into 1 = membrane.
 
     Parameters
@@ -64,37 +69,49 @@ def to_truth(truth: Stack, *, truth_is: TruthIs = "auto") -> Stack:
         ``"labels"`` (each cell has its number). ``"auto"`` believes what a file says of itself,
         takes two values for interior and membrane and more for labels, and refuses a truth that
         looks inverted.
+    ignore_value
+        The value of pixels that nobody annotated, such as 128 beside 0 and 255. Where None all
+        are annotated.
 
     Returns
     -------
     Stack
-        uint8, ZYX, 1 = membrane, with one more note for each conversion that is not plain. Where
-        the truth was labels they are kept, uint32, as they were drawn: labels that touch have
-        membrane between them in the array only.
+        uint8, ZYX, 1 = membrane, 0 = interior, 2 = not annotated (`labels.IGNORED`), with one more
+        note for each conversion that is not plain. Where the truth was labels they are kept,
+        uint32, as they were drawn: labels that touch have membrane between them in the array only.
 
     Raises
     ------
     ImageError
-        If the truth has one value only, looks inverted, or is a grey image.
+        If nothing is annotated, or what is has one value only, looks inverted, or is a grey image.
     """
     check_finite(truth)
     array = truth.array
     notes: tuple[str, ...] = ()
     labels = None
     values = distinct(array)
+    ignored = None if ignore_value is None else array == ignore_value
+    if ignored is not None:
+        notes = _told(ignored, ignore_value, truth.source)
+        values = values[values != ignore_value]
     if truth_is == "auto":
         truth_is = _stated(truth)
-    if truth_is != "labels" and len(values) > 2 and _is_lossy(array, values):
-        array, notes = _halved(array)
-        values = np.unique(array)
-    if len(values) < 2:
+    if ignored is None and truth_is != "labels" and len(values) > 2:
+        _check_third(array, values, truth.source)
+        if _is_lossy(array, values):
+            array, notes = _halved(array)
+            values = np.unique(array)
+    # What is ignored may have taken membrane's number from labels: borders are membrane still.
+    if len(values) < 2 and not (truth_is == "labels" and ignored is not None):
         raise ImageError(
-            f"{truth.source}: every pixel of the truth is {values[0]}; a truth needs membrane and"
-            " interior"
+            f"{truth.source}: every {'' if ignored is None else 'annotated '}pixel of the truth is"
+            f" {values[0]}; a truth needs membrane and interior"
         )
     if truth_is == "labels" or (len(values) > 2 and truth_is == "auto"):
         _check_labels(array, values, truth.source, sure=truth_is == "labels")
-        labels, notes = numbered(array, truth.source, ids=values)
+        drawn = array if ignored is None else np.where(ignored, array.dtype.type(0), array)
+        labels, more = numbered(drawn, truth.source, ids=values if ignored is None else None)
+        notes += more
         membrane = label_borders(labels)
         touching = membrane.sum() > (labels == 0).sum()
         notes += (
@@ -105,20 +122,22 @@ def to_truth(truth: Stack, *, truth_is: TruthIs = "auto") -> Stack:
     elif len(values) > 2:
         raise ImageError(
             f"{truth.source}: the truth holds {len(values)} values where interior and membrane are"
-            " two; threshold it, or say --truth-is labels (truth_is='labels')"
+            " two; threshold it, say --truth-is labels (truth_is='labels'), or --ignore-value V"
+            " (ignore_value=V) for pixels of value V that nobody annotated"
         )
     else:
         membrane = array == (values[1] if truth_is == "membrane" else values[0])
-    if truth_is == "auto" and _looks_inverted(membrane):
+    counted = np.ones_like(membrane) if ignored is None else ~ignored
+    if truth_is == "auto" and _looks_inverted(membrane, counted):
         raise ImageError(
-            f"{truth.source}: the truth looks inverted, {membrane.mean():.0%} of it would be"
+            f"{truth.source}: the truth looks inverted, {membrane[counted].mean():.0%} would be"
             " membrane, in patches thicker than the cells; if its bright pixels are membrane say"
             " --truth-is membrane (truth_is='membrane'), if they are interior say"
             " --truth-is interior"
         )
     return replace(
         truth,
-        array=membrane.astype(np.uint8),
+        array=np.where(counted, membrane, np.uint8(IGNORED)).astype(np.uint8),
         range=(0, 1),
         notes=truth.notes + notes,
         holds="membrane truth",
@@ -129,7 +148,7 @@ def to_truth(truth: Stack, *, truth_is: TruthIs = "auto") -> Stack:
 def to_membrane(
     truth: Stack, *, truth_is: TruthIs = "auto"
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Return the membrane that `to_truth` finds, and the notes that it adds."""
+    """Return the membrane that `to_truth` finds, and the notes that it adds; all is annotated."""
     found = to_truth(truth, truth_is=truth_is)
     return found.array, found.notes[len(truth.notes) :]
 
@@ -154,6 +173,29 @@ def _halved(array: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
     return array > 127, (note,)
 
 
+def _told(ignored: NDArray[np.bool_], value: int | None, source: str) -> tuple[str, ...]:
+    """Say how much is not annotated; refuse where that is all of it."""
+    share = float(ignored.mean())
+    if share == 1:
+        raise ImageError(
+            f"{source}: nothing is annotated, every pixel has the value {value} that is ignored;"
+            " leave the file out or annotate a part of it"
+        )
+    if share == 0:
+        return (f"no pixel has the value {value} that is ignored: all of the truth counts",)
+    return (f"{share:.1%} of the truth, value {value}, is not annotated and does not count",)
+
+
+def _check_third(array: NDArray[Any], values: NDArray[Any], source: str) -> None:
+    """Refuse a third grey beside black and white: no labels, but what somebody left undecided."""
+    if array.dtype == np.uint8 and len(values) == 3 and (values[0], values[2]) == (0, 255):
+        raise ImageError(
+            f"{source}: the truth is black and white but for pixels of value {values[1]}; if nobody"
+            f" annotated these say --ignore-value {values[1]} (ignore_value={values[1]}), if the"
+            " values number cells say --truth-is labels (truth_is='labels')"
+        )
+
+
 def _check_labels(array: NDArray[Any], values: NDArray[Any], source: str, *, sure: bool) -> None:
     flat = sure or (array[:, :, 1:] == array[:, :, :-1]).mean() >= FLAT
     if array.dtype.kind == "f" or not flat:
@@ -164,19 +206,22 @@ def _check_labels(array: NDArray[Any], values: NDArray[Any], source: str, *, sur
         )
 
 
-def _looks_inverted(membrane: NDArray[np.bool_]) -> bool:
-    """Tell whether what should be thin and few is thick or most of the stack."""
-    sample = membrane[:: max(1, len(membrane) // 16)]
-    interior = ~sample
-    return interior.mean() < LEAST_INTERIOR or _thinner(interior, sample)
+def _looks_inverted(membrane: NDArray[np.bool_], counted: NDArray[np.bool_]) -> bool:
+    """Tell whether what should be thin and few is thick or most of what is annotated."""
+    annotated = np.flatnonzero(counted.any(axis=(1, 2)))
+    some = annotated[:: max(1, len(annotated) // 16)]
+    sample, where = membrane[some], counted[some]
+    return sample[where].mean() > 1 - LEAST_INTERIOR or _thinner(~sample, sample, where)
 
 
-def _thinner(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> bool:
-    """Tell whether erosion wears class `a` away before class `b`."""
-    areas = a.sum(), b.sum()
+def _thinner(a: NDArray[np.bool_], b: NDArray[np.bool_], counted: NDArray[np.bool_]) -> bool:
+    """Tell whether erosion wears class `a` away before class `b`; only `counted` is looked at."""
+    # What is not annotated erodes nothing, as what lies beyond the edge.
+    a, b = a | ~counted, b | ~counted
+    areas = max(1, (a & counted).sum()), max(1, (b & counted).sum())
     for _ in range(max(a.shape)):  # a section that is all one class never wears away
         a, b = _eroded(a), _eroded(b)
-        left, right = a.sum() / areas[0], b.sum() / areas[1]
+        left, right = (a & counted).sum() / areas[0], (b & counted).sum() / areas[1]
         if min(left, right) <= WORN_AWAY:
             return bool(right > WORN_AWAY)
     return False

@@ -1,0 +1,176 @@
+"""Which windows of a stack to annotate next: where a model does not agree with itself.
+
+::
+
+    the maps of 8 poses      where they disagree      mean over windows      the best, apart
+    (8, Y, X) a section  →   (Z, Y, X)            →   (Z, rows, columns) →   section, y, x, size
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axolemma.errors import InputError
+
+__all__ = ["Window", "choose_windows", "disagreement", "window_means"]
+
+#: Windows are tried at steps of this share of their size.
+STEP = 1 / 4
+
+#: What is left of a window's worth for each one that was chosen before in its section, or at its
+#: place in a neighbouring section, which shows nearly the same.
+WORTH_LEFT = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A square of a section.
+
+    Parameters
+    ----------
+    section
+        Its number.
+    y, x
+        The first row and column, in pixels.
+    size
+        Side in pixels.
+    score
+        Mean disagreement in it, in [0, log 2].
+    """
+
+    section: int
+    y: int
+    x: int
+    size: int
+    score: float
+
+
+def disagreement(maps: NDArray[np.floating]) -> NDArray[np.float32]:
+    r"""Tell where several membrane maps of one section contradict each other.
+
+    .. math:: H\left(\frac{1}{n}\sum p_i\right) - \frac{1}{n}\sum H(p_i), \qquad
+        H(p) = -p \log p - (1 - p) \log (1 - p)
+
+    A pixel that all maps call undecided, as on the bank of every membrane, is 0: no annotation
+    would settle it. One that some call membrane and others interior is not.
+
+    Parameters
+    ----------
+    maps
+        (n, Y, X) in [0, 1].
+
+    Returns
+    -------
+    NDArray[np.float32]
+        (Y, X) in [0, log 2].
+
+    References
+    ----------
+    Houlsby et al. 2011, Bayesian active learning for classification and preference learning,
+    arXiv:1112.5745; with the poses of a section in place of drawn networks.
+    """
+    mean = np.asarray(np.mean(maps, axis=0, dtype=np.float64))
+    between = _entropy(mean) - np.mean([_entropy(each) for each in maps], axis=0)
+    return np.asarray(np.clip(between, 0, None), np.float32)
+
+
+def _entropy(p: NDArray[np.floating]) -> NDArray[np.float64]:
+    # 0 log 0 is 0.
+    sure = np.clip(p.astype(np.float64), 1e-12, 1 - 1e-12)
+    return np.asarray(-sure * np.log(sure) - (1 - sure) * np.log1p(-sure))
+
+
+def window_means(
+    values: NDArray[np.floating], rows: Sequence[int], columns: Sequence[int], size: int
+) -> NDArray[np.float64]:
+    """Return the means over square windows of every section.
+
+    Parameters
+    ----------
+    values
+        (Z, Y, X).
+    rows, columns
+        Where windows begin.
+    size
+        Their side.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        (Z, rows, columns).
+
+    Examples
+    --------
+    >>> window_means(np.array([[[1.0, 3.0], [1.0, 3.0], [8.0, 8.0]]]), [0, 1], [0], 2).tolist()
+    [[[2.0], [5.0]]]
+    """
+    sums = np.zeros((len(values), values.shape[1] + 1, values.shape[2] + 1))
+    sums[:, 1:, 1:] = values
+    sums = sums.cumsum(axis=1).cumsum(axis=2)
+    top, left = np.asarray(rows)[:, None], np.asarray(columns)[None]
+    bottom, right = top + size, left + size
+    total = (
+        sums[:, bottom, right] - sums[:, top, right] - sums[:, bottom, left] + sums[:, top, left]
+    )
+    return np.asarray(total / size**2)
+
+
+def choose_windows(
+    uncertainty: NDArray[np.floating], *, count: int = 10, size: int = 128
+) -> tuple[Window, ...]:
+    """Choose windows one after the other: each time the one that is worth most.
+
+    A window is worth its mean uncertainty, half of that for each one chosen before in its section
+    or at its place in a neighbouring section. Windows of a section do not overlap.
+
+    Parameters
+    ----------
+    uncertainty
+        (Z, Y, X), 0 or above.
+    count
+        How many, at most: fewer where no more fit.
+    size
+        Their side in pixels.
+
+    Returns
+    -------
+    tuple of Window
+        In the order of choice; of equal ones the first in the stack.
+
+    Raises
+    ------
+    InputError
+        If a number is below 1, or the sections are smaller than a window.
+    """
+    sides = uncertainty.shape[1:]
+    if count < 1 or size < 1:
+        raise InputError(
+            f"{count} windows of {size} pixels cannot be chosen; count and size from 1"
+        )
+    if size > min(sides):
+        raise InputError(
+            f"sections of {sides[0]} × {sides[1]} pixels hold no window of {size}; give a smaller"
+            " --size (size=)"
+        )
+    rows, columns = (_starts(side, size) for side in sides)
+    score = window_means(uncertainty, rows, columns, size)
+    worth = score.copy()
+    chosen: list[Window] = []
+    while len(chosen) < count and worth.max() >= 0:
+        z, r, c = map(int, np.unravel_index(worth.argmax(), worth.shape))
+        y, x = rows[r], columns[c]
+        chosen.append(Window(z, y, x, size, float(score[z, r, c])))
+        near = np.ix_(abs(np.array(rows) - y) < size, abs(np.array(columns) - x) < size)
+        worth[z] *= WORTH_LEFT
+        worth[z][near] = -1  # taken
+        for beside in {z - 1, z + 1} & set(range(len(worth))):
+            part = worth[beside][near]
+            worth[beside][near] = np.where(part < 0, part, WORTH_LEFT * part)
+    return tuple(chosen)
+
+
+def _starts(side: int, size: int) -> list[int]:
+    """Return where windows may begin along a side; the last one ends with it."""
+    return sorted({*range(0, side - size, max(1, round(STEP * size))), side - size})
