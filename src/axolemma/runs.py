@@ -39,6 +39,7 @@ class State:
     seconds: float = 0.0
     validations: int = 0
     validation_seconds: float = 0.0
+    boundary_seconds: float = 0.0
     v_rand: float | None = None
     best: float = -1.0
 

@@ -294,7 +294,12 @@ def fit(
         say(f"going on in {run} from step {state.step}")
     metrics = Metrics(run / "metrics.jsonl", up_to=state.step if resumed else -1)
     # A validation predicts in 4 poses; the last ones in 4 and then in 1 + 4 + 8.
-    clock = _Clock(settings, state, ending=1 + 13 * len(choosing) / (4 * len(judged)))
+    clock = _Clock(
+        settings,
+        state,
+        ending=1 + 13 * len(choosing) / (4 * len(judged)),
+        boundaries=len(choosing),
+    )
 
     def mapped(candidate: nn.Module, kind: Average, sections: list[int]) -> NDArray[np.float32]:
         """Predict sections."""
@@ -332,9 +337,16 @@ def fit(
         }
 
     def validate_average(done: float) -> None:
-        found = validate(mapped(average, "flips", judged), judged)
+        started = time.monotonic()
+        maps = mapped(average, "flips", judged)
+        found = validate(maps, judged)
         _keep_best(state, found, average, best)
         metrics.write(step=state.step, done=done, **found)
+        state.validation_seconds = time.monotonic() - started
+        if state.boundary_seconds == 0:
+            # Tried on one section, only to know how long the end will take.
+            _choose_boundary(maps[:1], truth[judged[:1]], [0], found["threshold"])
+            state.boundary_seconds = time.monotonic() - started - state.validation_seconds
 
     recent: list[float] = []
     said = saved = time.monotonic()
@@ -375,11 +387,9 @@ def fit(
 
         done = clock.done(state)
         if state.validations < len(VALIDATIONS) and done >= VALIDATIONS[state.validations]:
-            started = time.monotonic()
             while state.validations < len(VALIDATIONS) and done >= VALIDATIONS[state.validations]:
                 state.validations += 1
             validate_average(done)
-            state.validation_seconds = time.monotonic() - started
         now = time.monotonic()
         if now - said > 1 or done >= 1:
             said = now
@@ -540,8 +550,11 @@ def _span(sections: range) -> str:
 class _Clock:
     """How much of the budget is spent; in steps, or in seconds over all starts of the run."""
 
-    def __init__(self, settings: TrainSettings, state: State, *, ending: float) -> None:
+    def __init__(
+        self, settings: TrainSettings, state: State, *, ending: float, boundaries: int
+    ) -> None:
         self._ending = ending  # the last validation and the thresholds, in validations
+        self._boundaries = boundaries  # sections that choose the boundary
         self._steps = settings.steps
         self._budget = 60 * (settings.budget or DEFAULT_MINUTES)
         self._before = state.seconds
@@ -554,14 +567,18 @@ class _Clock:
     def done(self, state: State) -> float:
         if self._steps is not None:
             return min(1.0, state.step / self._steps)
-        reserve = min(self._ending * state.validation_seconds, self._budget / 5)
+        reserve = min(self._end(state), self._budget / 5)
         return min(1.0, self.elapsed() / (self._budget - reserve))
 
     def seconds_left(self, state: State) -> float:
         if self._steps is None:
             return max(0.0, self._budget - self.elapsed())
         pace = (time.monotonic() - self._started) / max(1, state.step - self._first_step)
-        return pace * (self._steps - state.step) + self._ending * state.validation_seconds
+        return pace * (self._steps - state.step) + self._end(state)
+
+    def _end(self, state: State) -> float:
+        """Return how long what follows the last step will take, in seconds."""
+        return self._ending * state.validation_seconds + self._boundaries * state.boundary_seconds
 
 
 def schedule(done: float, step: int, kind: str = "cosine") -> float:
