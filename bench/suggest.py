@@ -134,6 +134,8 @@ def main() -> None:
     for kind in ("first", "suggested", "random"):
         rows = [r for r in mine if r["asked"]["way"].startswith(kind)]
         names = ("v_rand", "v_info", "best_v_rand", "best_v_info", "pixel_error")
+        if not rows:
+            continue
         told = "  ".join(
             f"{n} {np.mean([r[n] for r in rows]):.4f} ({np.std([r[n] for r in rows]):.4f})"
             for n in names

@@ -33,6 +33,12 @@ def test_none_takes_the_default_and_names_are_those_of_the_flags():
         settings.seed = 1
 
 
+def test_a_start_is_called_from_where_that_is_no_word_of_python():
+    by_name, by_flag = (check(TrainSettings, {"data": "x", key: "a"}) for key in ("start", "from"))
+    assert by_name == by_flag
+    assert by_flag.model_dump(by_alias=True)["from"] == "a"
+
+
 def test_a_recipe_lies_under_what_is_given():
     plain = check(TrainSettings, {"data": "x", "recipe": "seed-unet"})
     assert (plain.model, plain.preset, plain.steps, plain.batch) == ("unet", "keras", 3000, 1)

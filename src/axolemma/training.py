@@ -431,7 +431,7 @@ def fit(
             "settings": settings.model_dump(mode="json", by_alias=True),
             "weights_sha256": state_hash(best),
             "torch": torch.__version__,
-            **({} if start is None else {"start": _provenance(start)}),
+            **({} if start is None else {"start": _provenance(str(settings.start), start)}),
         },
         licence=_terms(data.terms, "" if start is None else start.info.licence),
     )
@@ -506,7 +506,7 @@ def _following(settings: TrainSettings, given: dict[str, Any], info: ModelInfo) 
     """Take what was not given from the model to start from, and refuse what contradicts it."""
     there = {"model": info.architecture, "context": info.context}
     asked = {name: getattr(settings, name) for name in there if name in settings.model_fields_set}
-    if asked.get("model") == info.architecture or "model" not in asked:
+    if asked.get("model", info.architecture) == info.architecture:
         models.check(info.architecture, **given)
     for name, value in {**asked, **given}.items():
         found = {**there, **info.arguments}.get(name)
@@ -526,11 +526,11 @@ def _learned_from(info: ModelInfo) -> str:
     return "" if data is None else f", which has learned from sections {slices} of {data}"
 
 
-def _provenance(start: Model) -> dict[str, Any]:
-    """Tell where the weights come from that a training began with."""
+def _provenance(name: str, start: Model) -> dict[str, Any]:
+    """Tell where the weights come from that a training began with, by the name that was given."""
     told = start.info.training
     before = {name: told[name] for name in told if name in ("data", "slices", "start")}
-    return {"source": start.source, "weights_sha256": state_hash(start.network), **before}
+    return {"source": name, "weights_sha256": state_hash(start.network), **before}
 
 
 def _terms(*terms: str) -> str:
