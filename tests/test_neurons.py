@@ -290,3 +290,11 @@ def test_multicut_without_edges():
 def test_what_multicut_refuses(count, edges, costs, message):
     with pytest.raises(InputError, match=message):
         multicut(count, np.array(edges), np.array(costs))
+
+
+def test_the_table_of_the_real_stack_comes_from_the_bench():
+    docs = Path(__file__).parent.parent / "docs"
+    found = json.loads((docs / "results" / "consistency.json").read_text())
+    table = (docs / "neurons.md").read_text(encoding="utf-8").split("<!-- real -->")[1]
+    for method, row in found.items():
+        assert f"| {method} | " + " | ".join(f"{v:.3f}" for v in row.values()) + " |" in table
