@@ -48,7 +48,7 @@ DEFAULT_MINUTES = 10.0
 #: Validations whose scores differ by less can hardly be told apart.
 TOLERANCE = 0.0025
 
-#: Sections at most to judge by where none are held out, and to choose the thresholds from.
+#: Sections at most to judge by where none are held out, and to choose the boundary from.
 MOST_JUDGED, MOST_CHOOSING = 5, 12
 
 #: Share of the budget over which the learning rate rises; it then falls along a cosine.
@@ -227,8 +227,8 @@ def fit(
     train_set = [z for z in annotated if z not in held_out]
     # With none held out the model is judged, and flattered, on some that it learned from.
     judged = held_out or spread(train_set, MOST_JUDGED)
-    # A threshold from two or three sections hangs on a single gap, and sections that were learned
-    # from with augmentation need nearly the same one as others.
+    # Two or three sections hang on a single contact, so some that were learned from help to choose
+    # the boundary. They do not help with thresholds: what is known by heart leaks at none of them.
     choosing = sorted({*judged, *spread(train_set, MOST_CHOOSING - len(judged))})
     start = None if settings.start is None else load_model(settings.start)
     given = _given_arguments(settings)
@@ -404,7 +404,9 @@ def fit(
 
     validate_average(1.0)
     maps = {kind: mapped(best, kind, choosing) for kind in AVERAGES}
-    validated = {kind: validate(maps[kind], choosing) for kind in AVERAGES}
+    deciding = held_out or choosing
+    rows = [choosing.index(z) for z in deciding]
+    validated = {kind: validate(maps[kind][rows], deciding) for kind in AVERAGES}
     boundary, cells = _choose_boundary(
         maps["dihedral"],
         truth[choosing],
