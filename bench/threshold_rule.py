@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from axolemma import datasets
-from axolemma.metrics import THRESHOLDS, evaluate
+from axolemma.metrics import THRESHOLDS, evaluate, smoothed
 from axolemma.modelfile import load_model
 from axolemma.predict import membrane_map
 from axolemma.training import MOST_CHOOSING, spread
@@ -29,9 +29,7 @@ SEED_SPLIT = range(25, 30)
 
 def chosen(curve: np.ndarray, times: int, given_away: float) -> int:
     """Return which threshold a rule chooses: the highest within what it gives away of the best."""
-    for _ in range(times):
-        padded = np.concatenate((curve[:1], curve, curve[-1:]))
-        curve = padded[:-2] / 4 + padded[1:-1] / 2 + padded[2:] / 4
+    curve = smoothed(curve, times=times)
     return int(np.flatnonzero(curve >= curve.max() - given_away)[-1])
 
 

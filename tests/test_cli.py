@@ -14,21 +14,6 @@ from axolemma.datasets import phantom_pairs
 from axolemma.images import read, write_png, write_tiff
 
 
-@pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
-    """Run the command line in an empty folder; return exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["axolemma", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return ended.value.code, said.out, said.err
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """A folder of pairs and the run of a small training on it."""

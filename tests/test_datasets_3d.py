@@ -1,14 +1,13 @@
 """Public volumes whose truth is 3D, by path: tiny files in the layouts of CREMI and SNEMI3D."""
 
 import json
-import sys
 
 import h5py
 import numpy as np
 import pytest
 import tifffile
 
-from axolemma import cli, datasets, images
+from axolemma import datasets, images
 from axolemma.datasets import cremi, folder, snemi3d
 from axolemma.datasets.pairs import Pairs
 from axolemma.errors import ImageError, InputError
@@ -268,21 +267,6 @@ def test_truth_of_64_bits_scores_3d_neurons_and_2d_cells(tmp_path, tissue):
     assert found.suite.stack["v_rand_3d"] == 1
     assert found.suite.stack["voi_cremi_split_3d"] == pytest.approx(0)
     assert found.suite.mean("cell_f1") == 1
-
-
-@pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
-    """Run the command line in an empty folder; return exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["axolemma", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return ended.value.code, said.out, said.err
-
-    return run
 
 
 def test_cremi_from_training_to_scores(call, tmp_path, tissue):

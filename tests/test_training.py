@@ -261,6 +261,25 @@ def test_an_exploding_training_stops(pairs, tmp_path, rate):
         fit(pairs, settings(steps=30, learning_rate=rate), tmp_path / "run")
 
 
+class StopError(Exception):
+    """Ends a training in the middle."""
+
+
+def stop_after_three(monkeypatch, pairs, chosen, run):
+    """Train, and stop right after the state of step 3 is saved."""
+    save = training.save_state
+
+    def save_and_stop(run, state, *rest):
+        save(run, state, *rest)
+        if state.step == 3:
+            raise StopError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save_state", save_and_stop)
+        with pytest.raises(StopError):
+            fit(pairs, chosen, run)
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -275,21 +294,7 @@ def test_an_exploding_training_stops(pairs, tmp_path, rate):
 def test_every_kind_of_run_resumes_bit_for_bit(pairs, tmp_path, values, monkeypatch):
     chosen = settings(steps=6, save_every=0, **values)
     whole = fit(pairs, chosen, tmp_path / "whole")
-
-    class StopError(Exception):
-        pass
-
-    save = training.save_state
-
-    def save_and_stop(run, state, *rest):
-        save(run, state, *rest)
-        if state.step == 3:
-            raise StopError
-
-    monkeypatch.setattr(training, "save_state", save_and_stop)
-    with pytest.raises(StopError):
-        fit(pairs, chosen, tmp_path / "stopped")
-    monkeypatch.setattr(training, "save_state", save)
+    stop_after_three(monkeypatch, pairs, chosen, tmp_path / "stopped")
     said = []
     again = fit(pairs, chosen, tmp_path / "stopped", say=said.append)
     assert "from step 3" in said[-1]
@@ -492,17 +497,7 @@ def test_a_start_that_training_makes_worse_is_kept(pairs, tmp_path, begun, monke
 def test_a_run_with_a_start_resumes_bit_for_bit(pairs, tmp_path, begun, monkeypatch):
     chosen = settings(steps=6, save_every=0, start=str(begun), **BARE)
     whole = fit(pairs, chosen, tmp_path / "whole")
-    save = training.save_state
-
-    def save_and_stop(run, state, *rest):
-        save(run, state, *rest)
-        if state.step == 3:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(training, "save_state", save_and_stop)
-    with pytest.raises(KeyboardInterrupt):
-        fit(pairs, chosen, tmp_path / "stopped")
-    monkeypatch.setattr(training, "save_state", save)
+    stop_after_three(monkeypatch, pairs, chosen, tmp_path / "stopped")
     # The same weights from elsewhere are the same start; others are not.
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes((begun / "model.safetensors").read_bytes())

@@ -20,6 +20,7 @@ __all__ = [
     "Polarity",
     "Precision",
     "choose_device",
+    "choose_polarity",
     "choose_precision",
     "enlargement",
     "magnified_shape",
@@ -245,6 +246,13 @@ def polarity_of(stack: NDArray[Any], *, magnification: float = 1.0) -> Polarity:
     # Half of what the eigenvalues, middle ± spread, differ by in size; dark lines bend upwards.
     line = np.minimum(np.abs(middle), spread) ** 2
     return "bright" if line[middle < 0].sum() > _CLEARLY * line[middle > 0].sum() else "dark"
+
+
+def choose_polarity(
+    wish: Literal["auto"] | Polarity, stack: NDArray[Any], *, magnification: float = 1.0
+) -> Polarity:
+    """Return the polarity that was wished for, or that of `polarity_of` for ``"auto"``."""
+    return polarity_of(stack, magnification=magnification) if wish == "auto" else wish
 
 
 def membrane_map(

@@ -24,10 +24,10 @@ from axolemma.predict import (
     Polarity,
     Precision,
     choose_device,
+    choose_polarity,
     choose_precision,
     enlargement,
     membrane_map,
-    polarity_of,
 )
 from axolemma.settings import SegmentSettings, check
 
@@ -143,14 +143,9 @@ def segment(
     loaded = model if isinstance(model, Model) else load_model(model)
     cut = loaded.info.threshold(average) if threshold is None else threshold
     stack = array.reshape(-1, *array.shape[-2:])
-    magnification = loaded.info.magnification * enlargement(
-        chosen.voxel_size, loaded.info.voxel_size
-    )
-    found: Polarity = (
-        polarity_of(stack, magnification=magnification)
-        if chosen.polarity == "auto"
-        else chosen.polarity
-    )
+    pixel = enlargement(chosen.voxel_size, loaded.info.voxel_size)
+    magnification = loaded.info.magnification * pixel
+    found = choose_polarity(chosen.polarity, stack, magnification=magnification)
     sections = membrane_map(
         loaded.network,
         stack,
@@ -169,7 +164,6 @@ def segment(
     between = loaded.info.boundary if boundary is None else boundary
     cells = neurons = None
     if objects != "none":
-        pixel = enlargement(chosen.voxel_size, loaded.info.voxel_size)
         cells = segment_cells(
             membrane,
             boundary=between,

@@ -13,7 +13,7 @@ from axolemma.errors import InputError
 from axolemma.images import replacing
 from axolemma.modelfile import Model, load_model
 from axolemma.pictures import grey, membrane_over, side_by_side
-from axolemma.predict import Polarity, Precision, enlargement, polarity_of, posed_maps
+from axolemma.predict import Precision, choose_polarity, enlargement, posed_maps
 from axolemma.settings import SegmentSettings, check
 from axolemma.windows import Window, choose_windows, disagreement
 
@@ -85,16 +85,11 @@ def suggest(
     loaded = model if isinstance(model, Model) else load_model(model)
     info = loaded.info
     magnification = info.magnification * enlargement(chosen.voxel_size, info.voxel_size)
-    found: Polarity = (
-        polarity_of(stack, magnification=magnification)
-        if chosen.polarity == "auto"
-        else chosen.polarity
-    )
     uncertainty = np.empty(stack.shape, np.float32)
     poses = posed_maps(
         loaded.network,
         stack,
-        polarity=found,
+        polarity=choose_polarity(chosen.polarity, stack, magnification=magnification),
         context=info.context,
         magnification=magnification,
         precision=precision,

@@ -230,6 +230,7 @@ def fit(
     # Two or three sections hang on a single contact, so some that were learned from help to choose
     # the boundary. They do not help with thresholds: what is known by heart leaks at none of them.
     choosing = sorted({*judged, *spread(train_set, MOST_CHOOSING - len(judged))})
+    deciding = held_out or choosing
     start = None if settings.start is None else load_model(settings.start)
     given = _given_arguments(settings)
     if start is None:
@@ -293,11 +294,11 @@ def fit(
         state = load_state(run, weights)
         say(f"going on in {run} from step {state.step}")
     metrics = Metrics(run / "metrics.jsonl", up_to=state.step if resumed else -1)
-    # A validation predicts in 4 poses; the last ones in 4 and then in 1 + 4 + 8.
+    # A validation predicts in 4 poses; the last ones in 4, then in 1 + 4, then in 8.
     clock = _Clock(
         settings,
         state,
-        ending=1 + 13 * len(choosing) / (4 * len(judged)),
+        ending=1 + (5 * len(deciding) + 8 * len(choosing)) / (4 * len(judged)),
         boundaries=len(choosing),
     )
 
@@ -403,12 +404,15 @@ def fit(
             saved = time.monotonic()
 
     validate_average(1.0)
-    maps = {kind: mapped(best, kind, choosing) for kind in AVERAGES}
-    deciding = held_out or choosing
-    rows = [choosing.index(z) for z in deciding]
-    validated = {kind: validate(maps[kind][rows], deciding) for kind in AVERAGES}
+    wide = mapped(best, "dihedral", choosing)
+    maps = {
+        "none": mapped(best, "none", deciding),
+        "flips": mapped(best, "flips", deciding),
+        "dihedral": wide[[choosing.index(z) for z in deciding]],
+    }
+    validated = {kind: validate(maps[kind], deciding) for kind in AVERAGES}
     boundary, cells = _choose_boundary(
-        maps["dihedral"],
+        wide,
         truth[choosing],
         [choosing.index(z) for z in judged],
         validated["dihedral"]["threshold"],

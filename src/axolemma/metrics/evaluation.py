@@ -118,15 +118,17 @@ class Scores:
         return self.at(threshold, "v_info").score
 
 
-def smoothed(curve: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Smooth a curve of scores three times, each by a half and two quarters; the ends repeat.
+def smoothed(curve: NDArray[np.float64], *, times: int = 3) -> NDArray[np.float64]:
+    """Smooth a curve of scores, each time by a half and two quarters; the ends repeat.
 
     Parameters
     ----------
     curve
         One mean score for each of several settings in order, at least one.
+    times
+        How often.
     """
-    for _ in range(3):
+    for _ in range(times):
         padded = np.concatenate((curve[:1], curve, curve[-1:]))
         curve = padded[:-2] / 4 + padded[1:-1] / 2 + padded[2:] / 4
     return curve
