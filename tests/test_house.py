@@ -17,6 +17,7 @@ STOREYS = (
     (
         "images",
         "tiles",
+        "sampling",
         "augment",
         "augment_keras",
         "objects",
@@ -40,6 +41,7 @@ STOREY = {room: number for number, rooms in enumerate(STOREYS) for room in rooms
 WITHOUT_TORCH = (
     "images",
     "tiles",
+    "sampling",
     "augment",
     "objects",
     "metrics",

@@ -7,17 +7,24 @@ from torch import nn
 from axolemma import models
 from axolemma.datasets import phantom_pairs
 from axolemma.errors import InputError, SettingsError
+from axolemma.geometry import Box, grid
 from axolemma.predict import (
     choose_device,
     choose_precision,
-    magnified_shape,
     membrane_map,
+    moments,
     neighbours,
     normalise,
     polarity_of,
+    predict_part,
     predict_section,
-    resized,
 )
+from axolemma.sampling import resampled, samples
+
+
+def resized(sections, shape):
+    axes = [samples(0, new, old, new) for old, new in zip(sections.shape[1:], shape, strict=True)]
+    return resampled(sections, *axes)
 
 
 @pytest.fixture(scope="module")
@@ -99,17 +106,41 @@ def test_neighbours_are_magnified_with_their_section(network):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_resizing_keeps_corners_means_and_its_size():
-    # Two pixels become four, a quarter of a pixel to either side of their centres.
-    two = np.array([[[0, 4]]], np.float32)
-    assert resized(two, (1, 4)).tolist() == [[[0, 1, 3, 4]]]
-    assert resized(two, (1, 2)) is two
-    noise = stack_of(1, 64, 64).astype(np.float32)
-    quarter = resized(noise, (16, 16))
-    assert quarter.mean() == pytest.approx(noise.mean(), rel=0.02)
-    assert quarter.std() < 0.4 * noise.std()
-    assert magnified_shape((3, 100, 51), 1.5) == (150, 76)
-    assert magnified_shape((1, 1), 0.1) == (1, 1)
+@pytest.mark.parametrize(
+    ("shape", "magnification", "average", "block"),
+    [
+        ((700, 530), 1.0, "dihedral", (320, 210)),
+        ((333, 900), 1.0, "none", (97, 301)),
+        ((420, 380), 1.3, "flips", (200, 150)),
+        ((900, 840), 0.45, "none", (500, 410)),
+    ],
+)
+def test_parts_are_those_of_the_whole(network, shape, magnification, average, block):
+    section = normalise(stack_of(*shape))[None]
+    options = {
+        "magnification": magnification,
+        "average": average,
+        "device": torch.device("cpu"),
+        "tile": 320,
+    }
+    whole = predict_section(network, section, **options)
+    asked = []
+
+    def read(box):
+        asked.append(box)
+        return section[:, *box.slices]
+
+    for part in grid(shape, block):
+        found = predict_part(network, read, shape, part, **options)
+        np.testing.assert_allclose(found, whole[part.slices], atol=1e-3)
+    assert all(box.clip(Box.of(shape)) == box for box in asked)
+    assert max(box.shape[0] for box in asked) * magnification <= 320 + 2 * 32 + 8
+
+
+def test_moments_of_any_number_of_strips():
+    section = stack_of(700, 9, dtype=np.float64) + 1e6
+    assert moments(section) == pytest.approx((section.mean(), section.std()), rel=1e-12)
+    assert moments(section[:3]) == pytest.approx((section[:3].mean(), section[:3].std()), rel=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 2), (2, 17, 40), (1, 64, 5)])
@@ -231,6 +262,5 @@ def test_without_lines_membranes_are_taken_for_dark():
     assert polarity_of(noise) == polarity_of(-noise) == "dark"
 
 
-def test_a_constant_section_has_no_polarity():
-    with pytest.raises(InputError, match="section 1: all pixels of a section are 0"):
-        polarity_of(np.zeros((3, 64, 64)))
+def test_where_nothing_is_seen_membranes_are_taken_for_dark():
+    assert polarity_of(np.zeros((3, 64, 64))) == "dark"

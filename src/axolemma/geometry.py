@@ -75,12 +75,16 @@ class Box:
         )
         return Box(start, stop)
 
+    def moved(self, by: tuple[int, ...]) -> "Box":
+        """Return this box, `by` pixels farther along each axis."""
+        return Box(
+            tuple(a + step for a, step in zip(self.start, by, strict=True)),
+            tuple(b + step for b, step in zip(self.stop, by, strict=True)),
+        )
+
     def within(self, other: "Box") -> "Box":
         """Return this box in the coordinates whose origin is the start of `other`."""
-        return Box(
-            tuple(a - o for a, o in zip(self.start, other.start, strict=True)),
-            tuple(b - o for b, o in zip(self.stop, other.start, strict=True)),
-        )
+        return self.moved(tuple(-start for start in other.start))
 
 
 def grid(shape: tuple[int, ...], block: tuple[int, ...]) -> Iterator[Box]:

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
-from torch.nn import functional
 
 from axolemma.errors import InputError, SettingsError
+from axolemma.geometry import Box
+from axolemma.sampling import mirrored, resampled, samples
 from axolemma.tiles import tiles
 
 __all__ = [
@@ -25,16 +26,20 @@ __all__ = [
     "enlargement",
     "magnified_shape",
     "membrane_map",
+    "moments",
     "neighbours",
     "normalise",
     "place",
     "polarity_of",
     "posed_maps",
+    "predict_part",
     "predict_section",
-    "resized",
 ]
 
 Average = Literal["none", "flips", "dihedral"]
+
+#: Gives a part (Y, X) of what a network sees, (C, Y, X).
+Read = Callable[[Box], NDArray[np.float32]]
 Precision = Literal["auto", "fp32", "bf16"]
 Polarity = Literal["dark", "bright"]
 
@@ -48,6 +53,13 @@ _POSES: dict[Average, tuple[tuple[bool, int], ...]] = {
 #: Largest side of a tile in pixels, and what its inner edges count nothing.
 TILE = 1024
 MARGIN = 64
+
+#: Pixels beyond a part of a section that the network sees too, so that it predicts there what it
+#: predicts in the whole.
+HALO = 2 * MARGIN
+
+#: Rows of a section that are averaged at once, so that a large one needs no second copy.
+_STRIP = 256
 
 #: What tells the polarity: the largest side in pixels of the part of a section that is looked at,
 #: the smoothing of its lines in a network's pixels, and the ratio from which one kind prevails.
@@ -121,7 +133,36 @@ def place(network: nn.Module, device: torch.device) -> nn.Module:
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def normalise(section: NDArray[Any]) -> NDArray[np.float32]:
+def moments(section: NDArray[Any]) -> tuple[float, float]:
+    """Return mean and standard deviation of the grey values of a section.
+
+    Parameters
+    ----------
+    section
+        (Y, X), any real dtype.
+
+    Raises
+    ------
+    InputError
+        If all its pixels are equal or one is not finite.
+    """
+    count, mean, squares = 0, 0.0, 0.0
+    for first in range(0, len(section), _STRIP):
+        strip = section[first : first + _STRIP].astype(np.float64)
+        size, level = strip.size, float(strip.mean())
+        # Chan, Golub and LeVeque 1983: exact where sums of squares would cancel.
+        off = level - mean
+        squares += float(((strip - level) ** 2).sum()) + off**2 * count * size / (count + size)
+        mean += off * size / (count + size)
+        count += size
+    if not math.isfinite(squares):
+        raise InputError("a section holds values that are not finite (NaN or infinity)")
+    if squares == 0:
+        raise InputError(f"all pixels of a section are {section.flat[0]}; there is nothing to see")
+    return mean, math.sqrt(squares / count)
+
+
+def normalise(section: NDArray[Any], of: tuple[float, float] | None = None) -> NDArray[np.float32]:
     """Shift and scale the grey values of one section to mean 0 and standard deviation 1.
 
     Every section on its own, since contrast changes from one section to the next.
@@ -130,35 +171,16 @@ def normalise(section: NDArray[Any]) -> NDArray[np.float32]:
     ----------
     section
         (Y, X), any real dtype, finite.
+    of
+        Mean and standard deviation to go by: those of the whole, where this is a part.
 
     Raises
     ------
     InputError
         If all its pixels are equal or one is not finite.
     """
-    mean, deviation = section.mean(dtype=np.float64), section.std(dtype=np.float64)
-    if not np.isfinite(deviation):
-        raise InputError("a section holds values that are not finite (NaN or infinity)")
-    if deviation == 0:
-        raise InputError(f"all pixels of a section are {section.flat[0]}; there is nothing to see")
-    return np.asarray((section - mean) / deviation, np.float32)
-
-
-def resized(sections: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Give sections (C, Y, X) other sides, their corners kept, by bilinear interpolation.
-
-    What shrinks to less than its half is smoothed before, so that noise does not turn into texture.
-    """
-    if sections.shape[1:] == shape:
-        return sections
-    shrinks = any(2 * new < old for new, old in zip(shape, sections.shape[1:], strict=True))
-    found = functional.interpolate(
-        torch.from_numpy(np.ascontiguousarray(sections))[None],
-        size=shape,
-        mode="bilinear",
-        antialias=shrinks,
-    )
-    return np.asarray(found[0].numpy(), np.float32)
+    mean, deviation = moments(section) if of is None else of
+    return np.asarray((section - np.float64(mean)) / deviation, np.float32)
 
 
 def magnified_shape(shape: tuple[int, ...], magnification: float) -> tuple[int, int]:
@@ -206,10 +228,10 @@ def neighbours(z: int, context: int, count: int) -> NDArray[np.int64]:
     return np.clip(np.arange(z - context, z + context + 1), 0, count - 1)
 
 
-def _prepared(stack: NDArray[Any], z: int, context: int) -> NDArray[np.float32]:
-    """Normalise section `z` and its neighbours, (C, Y, X)."""
+def _checked(stack: NDArray[Any], z: int, context: int) -> list[tuple[float, float]]:
+    """Return the moments of section `z` and its neighbours."""
     try:
-        return np.stack([normalise(stack[n]) for n in neighbours(z, context, len(stack))])
+        return [moments(stack[n]) for n in neighbours(z, context, len(stack))]
     except InputError as error:
         raise InputError(f"section {z}: {error}") from None
 
@@ -228,17 +250,12 @@ def polarity_of(stack: NDArray[Any], *, magnification: float = 1.0) -> Polarity:
         Sections (Z, Y, X), any real dtype. The middle of the middle one is looked at.
     magnification
         Factor by which a network wants them enlarged.
-
-    Raises
-    ------
-    InputError
-        If that section is constant or not finite.
     """
-    section = _prepared(stack, len(stack) // 2, 0)[0]
     rows, columns = (
-        slice(max(0, (whole - _GLANCE) // 2), (whole + _GLANCE) // 2) for whole in section.shape
+        slice(max(0, (whole - _GLANCE) // 2), (whole + _GLANCE) // 2) for whole in stack.shape[1:]
     )
-    part, width = section[rows, columns], _LINE / magnification
+    part = stack[len(stack) // 2, rows, columns].astype(np.float32)
+    width = _LINE / magnification
     yy, xy, xx = (
         ndimage.gaussian_filter(part, width, order=order) for order in ((2, 0), (1, 1), (0, 2))
     )
@@ -307,11 +324,13 @@ def membrane_map(
     where = choose_device(device)
     network = place(network, where).eval()
     how = choose_precision(precision, where)
+    whole = Box.of(stack.shape[1:])
     for z in range(len(stack)):
-        section = _prepared(stack, z, context)
-        yield predict_section(
+        yield predict_part(
             network,
-            section if polarity == "dark" else -section,
+            _reader(stack, z, context, polarity),
+            whole.shape,
+            whole,
             magnification=magnification,
             average=average,
             precision=how,
@@ -319,6 +338,18 @@ def membrane_map(
             tile=tile,
             advance=advance,
         )
+
+
+def _reader(stack: NDArray[Any], z: int, context: int, polarity: Polarity) -> Read:
+    """Return what reads a part of section `z` and its neighbours, normalised, membranes dark."""
+    of, near = _checked(stack, z, context), neighbours(z, context, len(stack))
+    sign = np.float32(1 if polarity == "dark" else -1)
+
+    def read(box: Box) -> NDArray[np.float32]:
+        parts = [normalise(stack[n][box.slices], found) for n, found in zip(near, of, strict=True)]
+        return np.asarray(np.stack(parts) * sign)
+
+    return read
 
 
 def posed_maps(
@@ -357,8 +388,7 @@ def posed_maps(
     how = choose_precision(precision, where)
     poses = _POSES["dihedral"]
     for z in range(len(stack)):
-        section = _prepared(stack, z, context)
-        section = section if polarity == "dark" else -section
+        section = _reader(stack, z, context, polarity)(Box.of(stack.shape[1:]))
         maps = np.empty((len(poses), *section.shape[1:]), np.float32)
         for map_, (flip, turns) in zip(maps, poses, strict=True):
             posed = np.rot90(section[..., ::-1] if flip else section, turns, (1, 2))
@@ -386,27 +416,103 @@ def predict_section(
 
     Arguments as in `membrane_map`; the network is on the device and in evaluation mode already.
     """
-    whole = (section.shape[1], section.shape[2])
-    section = resized(section, magnified_shape(whole, magnification))
-    height, width = section.shape[1:]
+    whole = Box.of(section.shape[1:])
+    return predict_part(
+        network,
+        lambda box: section[:, *box.slices],
+        whole.shape,
+        whole,
+        magnification=magnification,
+        average=average,
+        precision=precision,
+        device=device,
+        tile=tile,
+        advance=advance,
+    )
+
+
+def predict_part(
+    network: nn.Module,
+    read: Read,
+    whole: tuple[int, ...],
+    part: Box,
+    *,
+    magnification: float = 1.0,
+    average: Average = "none",
+    precision: Literal["fp32", "bf16"] = "fp32",
+    device: torch.device,
+    tile: int = TILE,
+    advance: Callable[[int], None] = lambda _: None,
+) -> NDArray[np.float32]:
+    """Predict the membrane of a part of a section, as it is predicted in the whole.
+
+    Parameters
+    ----------
+    network
+        On the device and in evaluation mode.
+    read
+        Gives any part (Y, X) of the normalised section with its neighbours, (C, Y, X). It is asked
+        for what a tile needs, tile by tile, and for some `HALO` pixels beyond `part`.
+    whole
+        Sides (Y, X) of the section.
+    part
+        What to predict.
+    magnification, average, precision, device, tile, advance
+        As in `membrane_map`.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        The membrane map of the part in [0, 1], within 1e-3 of the same part of the whole's.
+    """
     stride = int(network.stride)  # type: ignore[arg-type]
-    # Mirrored once and whole, so that every tile, in every pose, meets the same strides and the
-    # same mirror image as the section in one piece.
+    seen = magnified_shape(whole, magnification)
+    # What of the network's map the part is sampled from.
+    back = [
+        samples(start, stop, size, side)
+        for start, stop, size, side in zip(part.start, part.stop, seen, whole, strict=True)
+    ]
+    wanted = Box(tuple(axis.span[0] for axis in back), tuple(axis.span[1] for axis in back))
+    # The section is mirrored once and whole, so that every tile of every part, in every pose, meets
+    # the same strides and the same mirror image as the section in one piece.
     frame = -(-MIRROR // stride) * stride
-    pads = ((0, 0), *((frame, frame - side % -stride) for side in (height, width)))
-    padded = np.pad(section, pads, mode="symmetric")
-    shape = (padded.shape[1], padded.shape[2])
-    result = np.zeros(shape, np.float32)
-    for part in tiles(shape, size=tile + 2 * frame, margin=MARGIN, multiple=stride):
-        rows, columns = part.box.slices
-        crop = torch.from_numpy(padded[None, :, rows, columns]).to(device)
+    mirror = Box((-frame, -frame), tuple(side + frame - side % -stride for side in seen))
+    looked = Box(
+        tuple((start - HALO) // stride * stride for start in wanted.start),
+        tuple(-(-(stop + HALO) // stride) * stride for stop in wanted.stop),
+    ).clip(mirror)
+    result = np.zeros(wanted.shape, np.float32)
+    shape = (looked.shape[0], looked.shape[1])
+    for piece in tiles(shape, size=tile + 2 * frame, margin=MARGIN, multiple=stride):
+        box = piece.box.moved(looked.start)
+        crop = torch.from_numpy(_seen(read, box, whole, seen)[None]).to(device)
         with torch.inference_mode(), autocast(precision, device):
             probability = _averaged(network, crop, average)
-        result[rows, columns] += part.weight * probability.float().cpu().numpy()
-        advance(round(float(part.weight.sum()) * whole[0] * whole[1] / result.size))
+        kept = box.clip(wanted)
+        weighted = piece.weight * probability.float().cpu().numpy()
+        result[kept.within(wanted).slices] += weighted[kept.within(box).slices]
+        share = piece.weight[kept.within(box).slices].sum() / result.size
+        advance(round(float(share) * math.prod(part.shape)))
     # The weights of tiles and of pixels add up to 1 but for rounding.
-    map_ = result[None, frame : frame + height, frame : frame + width]
-    return np.asarray(np.clip(resized(map_, whole)[0], 0, 1))
+    map_ = result if seen == tuple(whole) else resampled(result[None], *back)[0]
+    return np.clip(map_, 0, 1, out=map_)
+
+
+def _seen(
+    read: Read, box: Box, whole: tuple[int, ...], seen: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Return what a network sees in a box, (C, Y, X), which may reach beyond the section."""
+    places = [mirrored(a, b, size) for a, b, size in zip(box.start, box.stop, seen, strict=True)]
+    inner = [(int(axis.min()), int(axis.max()) + 1) for axis in places]
+    axes = [
+        samples(a, b, size, side) for (a, b), size, side in zip(inner, whole, seen, strict=True)
+    ]
+    source = Box(tuple(axis.span[0] for axis in axes), tuple(axis.span[1] for axis in axes))
+    section = read(source)
+    if seen != tuple(whole):
+        section = resampled(section, *axes)
+    rows, columns = (axis - first for axis, (first, _) in zip(places, inner, strict=True))
+    return np.ascontiguousarray(section[:, rows[:, None], columns], np.float32)
 
 
 def _averaged(network: nn.Module, crop: Tensor, average: Average) -> Tensor:
