@@ -1,11 +1,13 @@
 """Stacks at the border: files become ZYX arrays here, once, and arrays become files.
 
 ========================  ====================================================================
-`read`                    any TIFF, PNG, JPEG, HDF5, MRC or folder of sections, as it is
+`read`                    any TIFF, PNG, JPEG, HDF5, MRC, Zarr or folder of sections, as it is
 `read_image`              the same, and checked: finite, no constant section
 `read_truth`              the same, and turned into 1 = membrane
 `write_tiff`              a stack that Fiji opens and `read` gives back bit for bit
 `write_png`               one picture
+`open_volume`             the same files, read box by box
+`create_zarr`             an OME-Zarr volume to write block by block
 `hdf5_datasets`           what an HDF5 file says of its arrays, without reading them
 `parse_slices`            ``"0-24"`` as a range of sections
 ========================  ====================================================================
@@ -19,19 +21,30 @@ from axolemma.images.numbers import numbered
 from axolemma.images.read import read, read_image, section_files
 from axolemma.images.stack import Stack, check_finite, check_image, check_pair, parse_slices
 from axolemma.images.truth import TruthIs, read_truth, to_membrane, to_truth
+from axolemma.images.volume import StackVolume, Volume, open_volume
 from axolemma.images.write import appearing, replacing, write_png, write_tiff
+from axolemma.images.zarrs import Kind, ZarrVolume, create_zarr, halved, is_zarr, open_zarr
 
 __all__ = [
     "HDF5",
     "Dataset",
+    "Kind",
     "Stack",
+    "StackVolume",
     "TruthIs",
+    "Volume",
+    "ZarrVolume",
     "appearing",
     "check_finite",
     "check_image",
     "check_pair",
+    "create_zarr",
+    "halved",
     "hdf5_datasets",
+    "is_zarr",
     "numbered",
+    "open_volume",
+    "open_zarr",
     "parse_slices",
     "read",
     "read_image",
