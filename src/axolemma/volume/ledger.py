@@ -302,13 +302,10 @@ def _differences(there: Any, asked: Any, path: str = "") -> Iterator[tuple[str, 
             if key in there and key in asked:
                 yield from _differences(there[key], asked[key], below)
             else:
-                yield (
-                    below,
-                    *(
-                        json.dumps(side[key]) if key in side else "nothing"
-                        for side in (there, asked)
-                    ),
+                old, new = (
+                    json.dumps(side[key]) if key in side else "nothing" for side in (there, asked)
                 )
+                yield below, old, new
     elif there != asked:
         yield path, json.dumps(there), json.dumps(asked)
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 from numpy.typing import NDArray
 
@@ -66,7 +66,13 @@ class Results(Sequence[dict[str, NDArray[Any]]]):
     def __len__(self) -> int:
         return len(self._blocks)
 
-    def __getitem__(self, position: Any) -> Any:
+    @overload
+    def __getitem__(self, position: int) -> dict[str, NDArray[Any]]: ...
+    @overload
+    def __getitem__(self, position: slice) -> tuple[dict[str, NDArray[Any]], ...]: ...
+    def __getitem__(
+        self, position: int | slice
+    ) -> dict[str, NDArray[Any]] | tuple[dict[str, NDArray[Any]], ...]:
         if isinstance(position, slice):
             chosen = (block.index for block in self._blocks[position])
             return tuple(map(unpack, self._books.packed(chosen)))
