@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from axolemma.errors import AxolemmaError
 
-__all__ = ["Engine", "Outcome", "attempt"]
+__all__ = ["Engine", "Outcome", "attempt", "portable"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
