@@ -1,4 +1,4 @@
-"""What all engines share: one item of work tried, and what came of it."""
+"""What all engines share: one item of work tried, here or in a worker, and what came of it."""
 
 import pickle
 import time
@@ -6,11 +6,12 @@ import traceback
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from functools import lru_cache
+from typing import Any, Generic, Protocol, TypeVar
 
 from axolemma.errors import AxolemmaError
 
-__all__ = ["Engine", "Outcome", "attempt", "portable"]
+__all__ = ["Engine", "Outcome", "attempt", "attempt_packed"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -84,11 +85,31 @@ def attempt(work: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]
     try:
         value = work(item)
     except Exception as error:
-        failed = portable(error)
+        failed = _portable(error)
     return Outcome(item, value, failed, time.perf_counter() - begun)
 
 
-def portable(error: Exception) -> Exception:
+def attempt_packed(work: bytes, item: bytes) -> bytes:
+    """Do pickled work on a pickled item; return value, error and seconds, pickled."""
+    outcome = attempt(_call, (work, item))
+    try:
+        return pickle.dumps((outcome.value, outcome.error, outcome.seconds))
+    except Exception as error:  # whatever a value's own pickling raises
+        return pickle.dumps((None, _portable(error), outcome.seconds))
+
+
+def _call(packed: tuple[bytes, bytes]) -> Any:
+    work, item = packed
+    return _loaded(work)(pickle.loads(item))
+
+
+@lru_cache(maxsize=1)
+def _loaded(work: bytes) -> Any:
+    """Return the work of a pass, unpickled once."""
+    return pickle.loads(work)
+
+
+def _portable(error: Exception) -> Exception:
     """Return an exception as it is, with its traceback as a note, if it survives pickling."""
     story = "".join(traceback.format_exception(error))
     try:

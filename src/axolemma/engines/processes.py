@@ -12,12 +12,11 @@ import pickle
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
 from axolemma.engines.cores import cores, environment, threads_each
-from axolemma.engines.outcomes import Engine, Outcome, attempt, portable
+from axolemma.engines.outcomes import Engine, Outcome, attempt_packed
 from axolemma.errors import EngineError, SettingsError
 
 __all__ = ["Processes"]
@@ -210,7 +209,7 @@ def _serve(pipe: Connection) -> None:
     assert parent is not None
     threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
     pipe.send((None, None, 0.0))
-    work: Any = None
+    work = b""
     while True:
         try:
             packed, item = pipe.recv()
@@ -218,25 +217,10 @@ def _serve(pipe: Connection) -> None:
             return
         if packed is not None:
             work = packed
-        outcome = attempt(_unpacked, (work, item))
         try:
-            answer = pickle.dumps((outcome.value, outcome.error, outcome.seconds))
-        except Exception as error:  # whatever a value's own pickling raises
-            answer = pickle.dumps((None, portable(error), outcome.seconds))
-        try:
-            pipe.send_bytes(answer)
+            pipe.send_bytes(attempt_packed(work, item))
         except OSError:
             return
-
-
-def _unpacked(packed: tuple[bytes, bytes]) -> Any:
-    work, item = packed
-    return _work(work)(pickle.loads(item))
-
-
-@lru_cache(maxsize=1)
-def _work(packed: bytes) -> Any:
-    return pickle.loads(packed)
 
 
 def _follow(parent: int) -> None:
