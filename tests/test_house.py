@@ -26,10 +26,11 @@ STOREYS = (
         "pictures",
         "charts",
         "windows",
+        "engines",
     ),
     ("models", "losses", "measure"),
     ("datasets", "modelfile", "predict", "evaluation", "runs"),
-    ("training", "segmentation", "augmentation", "suggestion"),
+    ("training", "segmentation", "augmentation", "suggestion", "volume"),
     ("demo", "terminal", "compare", "report"),
     ("cli", "__main__"),
 )
@@ -49,6 +50,8 @@ WITHOUT_TORCH = (
     "pictures",
     "measure",
     "windows",
+    "engines",
+    "volume",
 )
 
 
