@@ -15,6 +15,7 @@ parts, so `ZarrVolume.write` takes whole shards only.
 
 import functools
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ from axolemma.geometry import Box
 from axolemma.images.access import extra_package
 from axolemma.images.tiff import NANOMETRES
 
-__all__ = ["Kind", "ZarrVolume", "create_zarr", "halved", "is_zarr", "open_zarr"]
+__all__ = ["Kind", "ZarrVolume", "create_zarr", "halved", "is_zarr", "open_zarr", "remove_zarr"]
 
 Kind = Literal["image", "labels"]
 
@@ -62,6 +63,8 @@ class ZarrVolume:
         ZYX, how many voxels of the next finer level make one; ones for the finest.
     kind
         Whether its numbers are grey values or labels.
+    levels
+        How many levels the image has.
     leading
         Further axes before ZYX, of length 1 in the file.
     notes, holds, info
@@ -75,6 +78,7 @@ class ZarrVolume:
     voxel_size: tuple[float, float, float] | None = None
     factors: tuple[int, int, int] = (1, 1, 1)
     kind: Kind = "image"
+    levels: int = 1
     leading: int = 0
     notes: tuple[str, ...] = ()
     holds: str | None = None
@@ -168,7 +172,7 @@ def open_zarr(address: str | Path, *, level: int = 0) -> ZarrVolume:
         factors = (z, y, x)
     array = found[levels[level]["path"]]
     kind: Kind = "labels" if "image-label" in ome else "image"
-    card = {"kind": kind, **attributes.get("axolemma", {})}
+    card = {"kind": kind, "levels": len(levels), **attributes.get("axolemma", {})}
     size, notes = _voxel_size(scales[0], sizes[0])
     card["notes"] = notes
     return _volume(f"{address}/{levels[level]['path']}", array, card, size, factors)
@@ -276,6 +280,18 @@ def create_zarr(
     return [open_zarr(address, level=number) for number in range(len(steps))]
 
 
+def remove_zarr(address: str | Path) -> None:
+    """Remove a Zarr group or array and all that is in it; nothing where there is none."""
+    address = str(address).rstrip("/")
+    if not address.startswith(_REMOTE):
+        if is_zarr(address) and Path(address).exists():
+            shutil.rmtree(address)
+        return
+    import asyncio
+
+    asyncio.run(_store(address, writable=True).delete_dir(""))
+
+
 def halved(voxels: NDArray[Any], factors: tuple[int, int, int], kind: Kind) -> NDArray[Any]:
     """Return the voxels of the next coarser level.
 
@@ -368,6 +384,7 @@ def _volume(
         voxel_size,
         factors,
         card.get("kind", "image"),
+        card.get("levels", 1),
         max(0, extra),
         tuple(notes),
         card.get("holds"),
