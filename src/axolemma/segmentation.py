@@ -20,6 +20,7 @@ from axolemma.modelfile import Model, load_model, state_hash
 from axolemma.objects import Method, link_cells, segment_cells
 from axolemma.pictures import preview
 from axolemma.predict import (
+    TILE,
     Average,
     Polarity,
     Precision,
@@ -31,7 +32,14 @@ from axolemma.predict import (
 )
 from axolemma.settings import SegmentSettings, check
 
-__all__ = ["SMALLEST", "SMOOTHING", "Segmentation", "segment", "segment_stack", "write_segmentation"]
+__all__ = [
+    "SMALLEST",
+    "SMOOTHING",
+    "Segmentation",
+    "segment",
+    "segment_stack",
+    "write_segmentation",
+]
 
 #: What a folder of results holds.
 FILES = {"membrane.tif", "cells.tif", "neurons.tif", "preview.png", "run.json"}
@@ -83,7 +91,7 @@ def segment(
     filled: bool = False,
     precision: Precision = "auto",
     device: str = "auto",
-    tile: int = 1024,
+    tile: int = TILE,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Segmentation:
     """Segment sections: numpy in, numpy out.
