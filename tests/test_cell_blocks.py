@@ -131,3 +131,12 @@ def test_names_beyond_32_bits():
 def test_boxes_that_do_not_fit(read, write, match):
     with pytest.raises(InputError, match=match):
         cut_block(np.zeros((1, 100, 100)), read=read, write=write, shape=(1, 300, 100))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_cells_at_opposite_borders_do_not_touch(method):
+    section = np.zeros((1, 120, 90), np.float32)
+    section[0, :, 44:47] = 1
+    found = blockwise(section, (60, 90), method=method)
+    assert found.max() == 2
+    np.testing.assert_array_equal(found, segment_cells(section, method=method))

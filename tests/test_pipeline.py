@@ -16,14 +16,14 @@ from axolemma.engines import engine_from
 from axolemma.errors import ImageError, IncompleteError, InputError, SettingsError
 from axolemma.geometry import Box
 from axolemma.images import create_zarr, open_volume, open_zarr, read, write_tiff
-from axolemma.objects import segment_cells
+from axolemma.objects import link_cells, segment_cells
 from axolemma.pipeline import outlook, segment_volume
 from axolemma.segmentation import segment
 from axolemma.settings import SegmentSettings, check
 
 pytest.importorskip("zarr")
 
-SHAPE = (5, 420, 300)
+SHAPE = (5, 420, 440)
 SIZE = (50.0, 4.0, 4.0)
 
 
@@ -70,7 +70,7 @@ def files(folder):
 
 @pytest.mark.parametrize("block", [(2, 128, 256), (3, 384, 128), (5, 128, 128), (8, 2048, 2048)])
 def test_blockwise_equals_whole(tmp_path, stack, whole, block):
-    record = run(stack, tmp_path / "out.zarr", block=block)
+    record = run(stack, tmp_path / "out.zarr", block=block, objects="neurons")
     map_ = everything(tmp_path / "out.zarr")
     # 1e-3 for the blocks, half a grey value for the file.
     np.testing.assert_allclose(map_ / 255, whole.membrane, atol=1e-3 + 0.5 / 255)
@@ -81,6 +81,11 @@ def test_blockwise_equals_whole(tmp_path, stack, whole, block):
     )
     np.testing.assert_array_equal(everything(tmp_path / "out.zarr/labels/cells"), expected)
     assert record["cells"] == expected.max()
+    neurons = everything(tmp_path / "out.zarr/labels/neurons")
+    np.testing.assert_array_equal(
+        neurons, link_cells(expected, membrane=(map_ / np.float32(255)).astype(np.float32))
+    )
+    assert record["neurons"] == neurons.max()
     assert record["polarity"] == "dark"
 
 
@@ -95,8 +100,8 @@ def test_floats_and_no_objects(tmp_path, stack, whole):
 def test_no_engine_changes_a_byte(tmp_path, stack, engine):
     if engine.startswith("dask"):
         pytest.importorskip("distributed")
-    run(stack, tmp_path / "a/out.zarr")
-    run(stack, tmp_path / "b/out.zarr", engine=engine)
+    run(stack, tmp_path / "a/out.zarr", objects="neurons")
+    run(stack, tmp_path / "b/out.zarr", objects="neurons", engine=engine)
     assert files(tmp_path / "a/out.zarr") == files(tmp_path / "b/out.zarr")
 
 
@@ -226,4 +231,4 @@ def test_the_command_line(tmp_path, stack):
     )
     record = json.loads(found.stdout)
     assert record["cells"] == everything(tmp_path / "a.zarr/labels/cells").max()
-    assert "membrane  60/60 blocks" in found.stderr
+    assert "membrane  80/80 blocks" in found.stderr

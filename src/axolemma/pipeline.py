@@ -44,14 +44,23 @@ from axolemma.images import (
 )
 from axolemma.modelfile import Model, load_model, state_hash
 from axolemma.objects import (
+    GAP,
+    GROWTH,
     Method,
     cut_block,
     fragment_halo,
+    join_cells,
     join_fragments,
+    link_block,
+    link_halo,
+    looked_up,
     number_cells,
     paint_cells,
     pool_fragments,
+    pool_links,
     subset,
+    thumbnail,
+    way_of,
 )
 from axolemma.predict import (
     HALO,
@@ -164,12 +173,7 @@ class Fragments:
             shape=self.out.shape,
             **self.options,
         )
-        told = {
-            f"{z}:{name}": array
-            for z, table in enumerate(tables, start=block.write.start[0])
-            for name, array in table.items()
-        }
-        return {**_written(self.out, block, labels), **told}
+        return {**_written(self.out, block, labels), **_by_number(tables, block)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,15 +190,78 @@ class Paint:
         # One more pixel to the right and below: a line is drawn where two labels meet.
         stop = tuple(b + n for b, n in zip(block.write.stop, (0, 1, 1), strict=True))
         labels = self.labels.read(Box(block.write.start, stop).clip(Box.of(self.labels.shape)))
-        # Mapped, not read: of a large volume a block needs a small part.
-        known, numbers = (np.load(f"{self.mapping}-{n}.npy", mmap_mode="r") for n in ("ids", "new"))
         painted = paint_cells(
             labels,
-            *subset(known, numbers, labels),
+            *_mapped(self.mapping, labels),
             shape=block.write.shape,
             filled=self.filled,
         )
         return _written(self.out, block, painted.astype(self.out.dtype))
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Finds how far the sections behind one lie beside it, each as a whole."""
+
+    membrane: ZarrVolume
+
+    def __call__(self, block: Block) -> Tables:
+        """Return the shifts, and the mean of the membrane map, of every section."""
+        depth, height, width = self.membrane.shape
+        (first,), (last,) = block.write.start, block.write.stop
+
+        def read(box: Box) -> NDArray[np.float32]:
+            stop = min(last + 2, depth)
+            return _share(self.membrane.read(Box((first, *box.start), (stop, *box.stop))))
+
+        seen = thumbnail(read, (height, width))
+        ways = [way_of(seen[n : n + 3], (height, width)) for n in range(last - first)]
+        means = seen[: last - first].mean(axis=(1, 2), dtype=np.float64)
+        return {"ways": np.array(ways), "means": means}
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Counts what the cells of a block have in common with those of the next two sections."""
+
+    cells: ZarrVolume
+    membrane: ZarrVolume
+    ways: NDArray[np.int64]
+    means: NDArray[np.float64]
+    growth: float
+    gap: float
+
+    def __call__(self, block: Block) -> Tables:
+        """Return the counts, by section."""
+        # Sections behind those of the block are compared with them, those before are not.
+        read = Box((block.write.start[0], *block.read.start[1:]), block.read.stop)
+        tables = link_block(
+            self.cells.read(read),
+            _share(self.membrane.read(read)),
+            read=read,
+            write=block.write,
+            shape=self.cells.shape,
+            means=self.means,
+            ways=self.ways,
+            growth=self.growth,
+            gap=self.gap,
+        )
+        return _by_number(tables, block)
+
+
+@dataclass(frozen=True, slots=True)
+class Renumber:
+    """Gives the cells of a block the numbers of their neurons."""
+
+    cells: ZarrVolume
+    out: ZarrVolume
+    mapping: str
+
+    def __call__(self, block: Block) -> Tables:
+        """Write the labels; return the checksum."""
+        cells = self.cells.read(block.write)
+        neurons = looked_up(cells, *_mapped(self.mapping, cells))
+        return _written(self.out, block, neurons.astype(self.out.dtype))
 
 
 @dataclass(frozen=True, slots=True)
@@ -531,6 +598,10 @@ def _passes(job: _Job, do: Callable[..., Results], say: Callable[[str], None]) -
         written["cells"], counts["cells"] = _cells(
             job, do, membrane[0], threshold=threshold, boundary=boundary, pixel=pixel
         )
+    if settings.objects == "neurons":
+        written["neurons"], counts["neurons"] = _neurons(
+            job, do, membrane[0], written["cells"][0], pixel=pixel
+        )
     for name, levels in written.items():
         for number, (fine, coarse) in enumerate(pairwise(levels), start=1):
             blocks = plan(coarse.shape, job.block, (0, 0, 0))
@@ -596,6 +667,25 @@ def _cells(
     return cells, int(numbers.max(initial=0))
 
 
+def _neurons(
+    job: _Job, do: Callable[..., Results], membrane: ZarrVolume, cells: ZarrVolume, *, pixel: float
+) -> tuple[list[ZarrVolume], int]:
+    found = do("ways", Ways(membrane), plan(job.shape[:1], job.block[:1], (0,)))
+    ways, means = (np.concatenate([t[name] for t in found]) for name in ("ways", "means"))
+    gap = GAP / pixel
+    halo = link_halo(gap=gap)
+    tables = do(
+        "links",
+        Link(cells, membrane, ways, means, GROWTH / pixel, gap),
+        job.plan((2, halo, halo)),
+    )
+    ids, numbers = join_cells(pool_links(of) for of in _by_section(tables, job.plan()))
+    mapping = _mapping(job.folder / "neurons", ids, numbers)
+    neurons = job.create("labels/neurons", cells.dtype, kind="labels", holds="neurons")
+    do("neurons", Renumber(cells, neurons[0], mapping), job.plan(), check=Right(neurons[0]))
+    return neurons, int(numbers.max(initial=0))
+
+
 def _by_section(found: Results, blocks: Plan) -> "Any":
     """Yield, for each section, the tables that the blocks of its layer told of it."""
     layer = math.prod(blocks.counts[1:])
@@ -635,6 +725,24 @@ def _mapping(path: Path, ids: NDArray[Any], new: NDArray[Any]) -> str:
         with replacing(target) as beside, beside.open("wb") as file:
             np.save(file, array)
     return str(path)
+
+
+def _mapped(
+    path: str, labels: NDArray[Any]
+) -> tuple[NDArray[np.uint64], NDArray[np.unsignedinteger[Any]]]:
+    """Return the part that some labels need of what `_mapping` wrote."""
+    # Mapped, not read: of a large volume a block needs a small part.
+    known, numbers = (np.load(f"{path}-{name}.npy", mmap_mode="r") for name in ("ids", "new"))
+    return subset(known, numbers, labels)
+
+
+def _by_number(tables: Sequence[Tables], block: Block) -> dict[str, NDArray[Any]]:
+    """Put the tables of a block's sections into one, see `_by_section`."""
+    return {
+        f"{z}:{name}": array
+        for z, table in enumerate(tables, start=block.write.start[0])
+        for name, array in table.items()
+    }
 
 
 def _share(map_: NDArray[Any]) -> NDArray[np.float32]:

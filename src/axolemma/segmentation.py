@@ -17,7 +17,7 @@ from axolemma._version import __version__
 from axolemma.errors import InputError
 from axolemma.images import Stack, appearing, check_image, parse_slices, write_png, write_tiff
 from axolemma.modelfile import Model, load_model, state_hash
-from axolemma.objects import Method, link_cells, segment_cells
+from axolemma.objects import GAP, GROWTH, Method, link_cells, segment_cells
 from axolemma.pictures import preview
 from axolemma.predict import (
     TILE,
@@ -182,7 +182,9 @@ def segment(
             filled=filled,
         )
         if objects == "neurons":
-            neurons = link_cells(cells, membrane=membrane).reshape(array.shape)
+            neurons = link_cells(
+                cells, membrane=membrane, growth=GROWTH / pixel, gap=GAP / pixel
+            ).reshape(array.shape)
         cells = cells.reshape(array.shape)
     return Segmentation(membrane.reshape(array.shape), cells, neurons, between, cut, found)
 

@@ -10,13 +10,24 @@ from axolemma.objects.fragments import (
     pool_fragments,
 )
 from axolemma.objects.joining import Method, join, join_fragments
-from axolemma.objects.neurons import link_cells
+from axolemma.objects.linking import (
+    GAP,
+    GROWTH,
+    link_block,
+    link_halo,
+    pool_links,
+    thumbnail,
+    way_of,
+)
+from axolemma.objects.neurons import join_cells, link_cells
 from axolemma.objects.solvers import multicut
-from axolemma.objects.tables import Tables, subset
+from axolemma.objects.tables import Tables, looked_up, subset
 
 __all__ = [
     "BOUNDARIES",
     "DEPTH",
+    "GAP",
+    "GROWTH",
     "Contacts",
     "Method",
     "Tables",
@@ -25,13 +36,20 @@ __all__ = [
     "fragment_halo",
     "fragments",
     "join",
+    "join_cells",
     "join_fragments",
+    "link_block",
     "link_cells",
+    "link_halo",
+    "looked_up",
     "merge",
     "multicut",
     "number_cells",
     "paint_cells",
     "pool_fragments",
+    "pool_links",
     "segment_cells",
     "subset",
+    "thumbnail",
+    "way_of",
 ]

@@ -51,7 +51,7 @@ _MAP = 0.8
 DEPTH = 16.0
 
 #: A fragment is expected to end within so many depths of its seed.
-_REACH = 6
+_REACH = 12
 
 #: What is known of a pixel on a face of a block: its neighbour to the right or below is another
 #: block's, it belongs to a seed.

@@ -55,14 +55,14 @@ def join_fragments(
     ids = tables["ids"]
     at = places(ids, tables["face_ids"])
     beyond = [
-        _beside(tables, width if kind == BELOW else 1, tables["face_kinds"] & kind > 0)
-        for kind in (RIGHT, BELOW)
+        _beside(tables, width, way, tables["face_kinds"] & kind > 0)
+        for kind, way in ((RIGHT, (0, 1)), (BELOW, (1, 0)))
     ]
     faces = np.concatenate(beyond, axis=1)
     if method == "threshold":
         return ids, _united(len(ids), at[faces])
     seed = tables["face_kinds"] & SEED > 0
-    near = [_beside(tables, step, seed) for step in (1, width - 1, width, width + 1)]
+    near = [_beside(tables, width, way, seed) for way in ((0, 1), (1, -1), (1, 0), (1, 1))]
     same = np.concatenate(near, axis=1)
     whole = _united(len(ids), at[same[:, seed[same[1]]]])
     count = int(whole.max(initial=-1)) + 1
@@ -115,10 +115,13 @@ def join(
     return _without_small(part, found, sizes, smallest)
 
 
-def _beside(tables: Tables, step: int, of: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return rows of face pixels, and those of the ones that lie so many places further on."""
-    here = np.flatnonzero(of)
-    there = places(tables["faces"], tables["faces"][here] + step)
+def _beside(
+    tables: Tables, width: int, way: tuple[int, int], of: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Return rows of face pixels, and those of the ones so many rows and columns further on."""
+    column = tables["faces"] % width + way[1]
+    here = np.flatnonzero(of & (column >= 0) & (column < width))
+    there = places(tables["faces"], tables["faces"][here] + way[0] * width + way[1])
     return np.stack((here, there))[:, there >= 0]
 
 
