@@ -4,6 +4,7 @@ Futures are used, never dask's graphs: of millions of items only a few are known
 at any time. A dask worker with one thread is one process, as a pass wants it.
 """
 
+import json
 import logging
 import pickle
 import threading
@@ -72,7 +73,7 @@ class Dask(Engine):
         if (workers is not None and workers < 1) or (in_flight is not None and in_flight < 1):
             raise SettingsError("the engine 'dask' needs at least 1 worker and 1 item in flight")
         self._distributed = _distributed()
-        self._file = None if scheduler_file is None else str(scheduler_file)
+        self._file = None if scheduler_file is None else Path(scheduler_file)
         self._in_flight, self._patience = in_flight, patience
         self._resources = {resource: 1} if resource else None
         self._cluster: Any = None
@@ -140,15 +141,17 @@ class Dask(Engine):
         while True:
             try:
                 self._client = self._distributed.Client(
-                    self._address,
-                    scheduler_file=self._file,
+                    self._address or _address_in(self._file),
                     timeout=max(1.0, min(10.0, deadline - time.monotonic())),
                     set_as_default=False,
                 )
-                self._threads = sum(self._client.nthreads().values())
-                return
+                look = _Aside(self._client.nthreads, 10.0)
+                if look.done:
+                    self._threads = sum(look.value.values())
+                    return
+                raise TimeoutError("the scheduler does not answer")
             # A scheduler file that is just being written is no JSON yet.
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, TypeError, KeyError) as error:
                 if time.monotonic() > deadline:
                     raise EngineError(
                         f"no dask scheduler answers at {self._place}, waited {patience:.0f} s;"
@@ -171,8 +174,8 @@ class _Flight:
 
     @property
     def lost(self) -> bool:
-        """Whether items came back because the scheduler was lost."""
-        return bool(self._waiting)
+        """Whether the way to the scheduler was lost, even if it is there again."""
+        return bool(self._waiting) or self._client.scheduler_comm is not self._way
 
     def submit(self, items: list[Any]) -> None:
         """Submit items."""
@@ -190,7 +193,7 @@ class _Flight:
 
     def again(self, client: Any) -> None:
         """Submit everything anew, by another client."""
-        self._client = client
+        self._client, self._way = client, client.scheduler_comm
         self._landing = self._distributed.as_completed(
             with_results=True, raise_errors=False, loop=client.loop
         )
@@ -276,6 +279,12 @@ class _Aside:
         self._thread.start()
         if wait:
             self._thread.join(wait)
+
+
+def _address_in(file: Path | None) -> str:
+    """Return what a scheduler file says; dask itself would wait for the file for ever."""
+    assert file is not None
+    return str(json.loads(file.read_text(encoding="utf-8"))["address"])
 
 
 def _explained(error: BaseException) -> Exception:

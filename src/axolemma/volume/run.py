@@ -4,14 +4,14 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any, overload
 
 from numpy.typing import NDArray
 
 from axolemma.engines import Engine
-from axolemma.errors import ImageError, IncompleteError, InputError
+from axolemma.errors import AxolemmaError, ImageError, IncompleteError, InputError
 from axolemma.images import replacing
 from axolemma.volume.blocks import Block
 from axolemma.volume.ledger import Ledger, Pass, Tables, pack, unpack
@@ -261,7 +261,8 @@ class _Run:
         file.unlink(missing_ok=True)
         if not failed:
             return
-        with replacing(file) as partial:
+        # A disk that is full is told by the blocks' own errors.
+        with suppress(AxolemmaError), replacing(file) as partial:
             listed = [[block.index, str(block), _told(error)] for block, error in failed]
             partial.write_text(json.dumps(listed, indent=1), encoding="utf-8")
         missing = len(self._blocks) - self._done
