@@ -344,6 +344,7 @@ def full(root: Path, what: str, seconds: float, whole: dict[str, bytes]) -> dict
         said = (case.folder / "driver.log").read_text().strip().splitlines()[-1]
         subprocess.run(["mount", "-o", "remount,size=64m", str(place)], check=True)
         codes.append(case.start("processes:2").wait())
+        said = said.replace(str(root), "")
         good = codes == [1, 0] and case.content() == whole and "no space left" in said.lower()
         return {"what": f"full disk: {what}", "codes": codes, "said": said, "good": good}
 

@@ -1,12 +1,14 @@
 """One contract for all engines, and what is special to processes and to dask."""
 
 import os
+import signal
 import subprocess
 import sys
 from itertools import count, islice
 from pathlib import Path
 
 import pytest
+import yaml
 
 import volume_toys as toys
 from axolemma.engines import Dask, Processes, Serial, cluster, engine_from
@@ -249,10 +251,22 @@ def test_a_scheduler_that_stays_away_ends_the_run(far, monkeypatch):
             list(outcomes)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="SIGSTOP is of POSIX systems")
+def test_a_scheduler_that_falls_silent_ends_the_run(far):
+    scheduler, _ = far.scheduler(), far.worker()
+    with engine_from(f"dask+file://{far.file}?patience=1") as engine:
+        outcomes = engine.results(toys.slow, range(8))
+        next(outcomes)
+        scheduler.send_signal(signal.SIGSTOP)
+        with pytest.raises(EngineError, match="no dask scheduler answers"):
+            list(outcomes)
+
+
 def test_a_scheduler_without_workers_ends_the_run(far):
     far.scheduler()
     with (
-        engine_from(f"dask+file://{far.file}?patience=1&in_flight=2") as engine,
+        engine_from(f"dask+file://{far.file}?patience=1") as engine,
         pytest.raises(EngineError, match="has had no worker for 1 s"),
     ):
         list(engine.results(toys.square, range(3)))
@@ -288,3 +302,60 @@ def test_ctrl_c_ends_the_workers(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert len(toys.Copy(tmp_path).calls()) < 10
+
+
+CLUSTER_FILES = Path(__file__).parent.parent / "docs" / "cluster"
+
+DRIVER = """
+import sys
+import volume_toys
+from axolemma.engines import engine_from
+assert sys.argv[1:3] == ["--objects", "--engine"], sys.argv
+with engine_from(sys.argv[3]) as engine:
+    print(sorted(outcome.value for outcome in engine.results(volume_toys.square, range(9))))
+"""
+
+#: Starts its command twice, as srun would on two nodes.
+SRUN = """#!/bin/bash
+while [[ $1 == -* ]]; do shift; done
+trap 'kill $(jobs -p)' TERM
+"$@" & "$@" & wait
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a script of bash")
+def test_the_script_for_slurm(tmp_path):
+    (tmp_path / "driver.py").write_text(DRIVER)
+    (tmp_path / "srun").write_text(SRUN)
+    (tmp_path / "srun").chmod(0o755)
+    dask = tmp_path / "dask"
+    dask.write_text(f'#!/bin/bash\nexec {sys.executable} -m dask "$@"\n')
+    dask.chmod(0o755)
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    told = subprocess.run(
+        ["bash", CLUSTER_FILES / "slurm.sh", sys.executable, "driver.py", "--objects"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        timeout=120,
+    )
+    assert told.stdout == f"{[number**2 for number in range(9)]}\n"
+    assert told.returncode == 0
+    assert not list(tmp_path.glob("scheduler*"))
+
+
+def test_the_files_for_kubernetes_call_dask_by_flags_that_it_has():
+    from distributed.cli import dask_scheduler, dask_worker
+
+    cluster_file, job = yaml.safe_load_all((CLUSTER_FILES / "kubernetes.yaml").read_text())
+    for part, command in {"worker": dask_worker, "scheduler": dask_scheduler}.items():
+        (container,) = cluster_file["spec"][part]["spec"]["containers"]
+        dask, verb, *arguments = container["args"]
+        assert (dask, verb) == ("dask", part)
+        known = {flag for option in command.main.params for flag in option.opts}
+        known |= {flag for option in command.main.params for flag in option.secondary_opts}
+        assert {argument for argument in arguments if argument.startswith("-")} <= known
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert f"dask://{cluster_file['metadata']['name']}-scheduler:8786" in container["args"][-1]

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -117,8 +118,9 @@ class Dask(Engine):
         try:
             while True:
                 self._threads = watch.threads or self._threads
-                room = (self._in_flight or min(2 * self._threads, MOST_IN_FLIGHT)) - len(flight)
-                flight.submit(list(islice(source, max(room, 0))))
+                # Something, even where no worker has come yet: some start when there is work.
+                room = self._in_flight or min(max(2 * self._threads, 2), MOST_IN_FLIGHT)
+                flight.submit(list(islice(source, max(room - len(flight), 0))))
                 if not flight:
                     return
                 pause = min(2 * pause, 0.05)
@@ -139,25 +141,28 @@ class Dask(Engine):
             _Aside(self._client.close, 10.0)
         deadline = time.monotonic() + patience
         while True:
-            try:
-                self._client = self._distributed.Client(
-                    self._address or _address_in(self._file),
-                    timeout=max(1.0, min(10.0, deadline - time.monotonic())),
-                    set_as_default=False,
-                )
-                look = _Aside(self._client.nthreads, 10.0)
-                if look.done:
-                    self._threads = sum(look.value.values())
-                    return
-                raise TimeoutError("the scheduler does not answer")
+            left = max(1.0, min(10.0, deadline - time.monotonic()))
+            # Aside: of a scheduler that takes a call and says nothing dask waits for ever.
+            call = _Aside(partial(self._call, left), left)
+            if call.done:
+                self._client, self._threads = call.value
+                return
             # A scheduler file that is just being written is no JSON yet.
-            except (OSError, ValueError, TypeError, KeyError) as error:
-                if time.monotonic() > deadline:
-                    raise EngineError(
-                        f"no dask scheduler answers at {self._place}, waited {patience:.0f} s;"
-                        " start one (dask scheduler) and repeat the command, what is done is kept"
-                    ) from error
-                time.sleep(0.5)
+            if not isinstance(call.error, OSError | ValueError | TypeError | KeyError | None):
+                raise call.error
+            if time.monotonic() > deadline:
+                raise EngineError(
+                    f"no dask scheduler answers at {self._place}, waited {patience:.0f} s;"
+                    " start one (dask scheduler) and repeat the command, what is done is kept"
+                ) from call.error
+            time.sleep(0.5)
+
+    def _call(self, seconds: float) -> tuple[Any, int]:
+        """Return a client and how many threads its scheduler's workers have."""
+        client = self._distributed.Client(
+            self._address or _address_in(self._file), timeout=seconds, set_as_default=False
+        )
+        return client, sum(client.nthreads().values())
 
 
 class _Flight:
@@ -242,7 +247,7 @@ class _Watch:
             If it has had no worker for too long.
         """
         now = time.monotonic()
-        if self._look.failed or self._client.status != "running":
+        if self._look.error or self._client.status != "running":
             return True
         if self._look.done:
             if now - self._look.begun > PULSE:
@@ -265,15 +270,16 @@ class _Aside:
 
     def __init__(self, call: Callable[[], Any], wait: float = 0.0) -> None:
         self.begun = time.monotonic()
-        self.done = self.failed = False
+        self.done = False
         self.value: Any = None
+        self.error: Exception | None = None
 
         def run() -> None:
             try:
                 self.value = call()
                 self.done = True
-            except Exception:
-                self.failed = True
+            except Exception as error:
+                self.error = error
 
         self._thread = threading.Thread(target=run, daemon=True)
         self._thread.start()

@@ -175,13 +175,11 @@ def _forget_wrong(
 ) -> None:
     """Take the blocks whose data is not right for not done."""
 
-    def items() -> Iterator[tuple[Block, bytes]]:
-        for block in blocks:
-            if books.done(block.index):
-                (packed,) = books.packed([block.index])
-                yield block, packed
+    def done() -> Iterator[Block]:
+        return (block for block in blocks if books.done(block.index))
 
-    with closing(engine.results(_Checked(check), items())) as outcomes:
+    items = zip(done(), books.packed(block.index for block in done()), strict=True)
+    with closing(engine.results(_Checked(check), items)) as outcomes:
         for outcome in outcomes:
             if not outcome.value:
                 books.forget(outcome.item[0].index)
