@@ -15,13 +15,21 @@ from axolemma.engines import Dask, Processes, Serial, cluster, engine_from
 from axolemma.errors import EngineError, SettingsError
 from axolemma.volume import Ledger, plan, run
 
+dask = pytest.importorskip("dask")
 pytest.importorskip("distributed")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_long_waits():
+    """Seconds, where dask would look for half a minute for a worker that has been killed."""
+    with dask.config.set({"distributed.comm.timeouts.connect": "5s"}):
+        yield
+
+
 @pytest.fixture(scope="module")
-def engines():
-    with Serial() as serial, Processes(2) as processes, Dask(workers=2) as dask:
-        yield {"serial": serial, "processes": processes, "dask": dask}
+def engines(no_long_waits):
+    with Serial() as serial, Processes(2) as processes, Dask(workers=2) as far:
+        yield {"serial": serial, "processes": processes, "dask": far}
 
 
 @pytest.fixture(params=["serial", "processes", "dask"])

@@ -235,7 +235,7 @@ class _Watch:
     def __init__(self, client: Any, patience: float, place: str) -> None:
         self._client, self._patience, self._place = client, patience, place
         self.threads = 0
-        self._manned = self._answered = time.monotonic()
+        self._manned = time.monotonic()
         self._look = _Aside(client.nthreads)
 
     def lost(self) -> bool:
@@ -249,14 +249,13 @@ class _Watch:
         now = time.monotonic()
         if self._look.error or self._client.status != "running":
             return True
-        if self._look.done:
-            if now - self._look.begun > PULSE:
-                self.threads = sum(self._look.value.values())
-                self._answered = now
-                self._manned = now if self.threads else self._manned
-                self._look = _Aside(self._client.nthreads)
-        elif now - self._answered > self._patience:
-            return True
+        if not self._look.done:
+            return now - self._look.begun > self._patience
+        self.threads = sum(self._look.value.values())
+        if self.threads:
+            self._manned = now
+        if now - self._look.begun > PULSE:
+            self._look = _Aside(self._client.nthreads)
         if now - self._manned > self._patience:
             raise EngineError(
                 f"the dask scheduler at {self._place} has had no worker for {self._patience:.0f} s;"
