@@ -332,6 +332,15 @@ def test_when_everything_fails_the_rest_is_not_tried(tmp_path):
     assert "95 more are listed in" in str(caught.value)
 
 
+def test_errors_are_kept_of_blocks_that_were_not_tried_again(tmp_path):
+    failing = tuple(index for index in range(400) if index % 2)
+    work = Copy(tmp_path, failing=failing)
+    with pytest.raises(IncompleteError, match="200 of 400 blocks are missing") as caught:
+        go(tmp_path / "a", work, blocks=plan((400,), (1,), (0,)))
+    assert [block.index for block, _ in caught.value.failed] == list(failing)
+    assert len(work.calls()) == 400 + 100
+
+
 def test_what_is_gone_or_wrong_is_done_again(tmp_path):
     work = Copy(tmp_path)
     go(tmp_path / "a", work)
