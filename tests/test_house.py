@@ -27,7 +27,7 @@ STOREYS = (
         "charts",
         "windows",
     ),
-    ("models", "losses", "measure"),
+    ("models", "losses", "measure", "quality"),
     ("datasets", "modelfile", "predict", "evaluation", "runs"),
     ("training", "segmentation", "augmentation", "suggestion"),
     ("demo", "terminal", "compare", "report"),
@@ -48,6 +48,7 @@ WITHOUT_TORCH = (
     "settings",
     "pictures",
     "measure",
+    "quality",
     "windows",
 )
 

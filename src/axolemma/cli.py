@@ -604,6 +604,49 @@ def augment(
 
 
 @app.command()
+def check(
+    source: Annotated[
+        str, typer.Argument(metavar="STACK", help="Sections to look at; formats as for segment.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="CSV file to make: a line a section.")
+    ] = None,
+    voxel_size: Annotated[
+        str | None, typer.Option(help="Z,Y,X in nm, to give shifts in nm: 50,4,4.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Look for sections that are blank, folded, out of focus, noisy, dark, shifted or doubled.
+
+    Findings are results: the exit code is 0 whatever is found.
+
+    Example: `axolemma check stack.tif -o sections.csv`
+    """
+    from axolemma import datasets, quality, settings, terminal
+
+    try:
+        size = None if voxel_size is None else settings.voxel_size(voxel_size)
+    except ValueError as error:
+        raise SettingsError(f"--voxel-size: {error}") from error
+    stack = datasets.load_images(source)
+    for note in stack.notes:
+        _plain(f"note: {note}")
+    size = size or stack.voxel_size
+    reports = quality.check_stack(stack.array)
+    if output is not None:
+        quality.write_csv(output, reports, size)
+    if as_json:
+        told = [quality.as_dict(report, size) for report in reports]
+        sides = None if size is None else list(size)
+        _print_json({"source": stack.source, "voxel_size": sides, "sections": told})
+        return
+    for part in terminal.quality(reports, size):
+        out.print(part, highlight=False)
+    if output is not None:
+        _result(f"{output}")
+
+
+@app.command()
 def measure(
     labels: Annotated[Path, typer.Argument(help="TIFF of cells or neurons, 0 = membrane.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="CSV file to make.")],
