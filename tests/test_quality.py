@@ -2,6 +2,7 @@
 
 import csv
 import json
+from functools import cache
 
 import numpy as np
 import pytest
@@ -23,6 +24,16 @@ from axolemma.quality.judgement import _TREATMENT
 def tissue():
     """Synthetic sections that lie 5 px beside each other here and there, as real ones do."""
     return phantom_pairs((13, 256, 256)).images
+
+
+@pytest.fixture(scope="module")
+def real():
+    @cache
+    def stack_and_findings(name):
+        stack = load_images(name).array
+        return stack, kinds(quality.check_stack(stack))
+
+    return stack_and_findings
 
 
 def tables_of(stack, block):
@@ -110,17 +121,14 @@ def test_real_sections_are_not_suspected(isbi2012_folder, name):
     assert shifted == expected[name]
 
 
-@pytest.mark.parametrize("name", ["isbi2012", "isbi2012-test"])
+# The first of them is smooth, the second noisy.
+@pytest.mark.parametrize(("name", "z"), [("isbi2012", 7), ("isbi2012-test", 22)])
 @pytest.mark.parametrize("how", DAMAGE)
-def test_damage_is_found_in_real_sections(isbi2012_folder, name, how):
-    stack = load_images(name).array
-    before = kinds(quality.check_stack(stack))
-    # One where the training stack is smooth, one where it is noisy; both in their place.
-    for z in (7, 22):
-        after = kinds(quality.check_stack(damaged(stack, z, how)))
-        assert (z, DAMAGE[how][1]) in after
-        others = {where for where, kind in after - before if kind != "shifted"}
-        assert others <= {z}
+def test_damage_is_found_in_real_sections(isbi2012_folder, real, name, z, how):
+    stack, before = real(name)
+    after = kinds(quality.check_stack(damaged(stack, z, how)))
+    assert (z, DAMAGE[how][1]) in after
+    assert {where for where, kind in after - before if kind != "shifted"} <= {z}
 
 
 def test_a_section_twice(tissue):
@@ -322,10 +330,15 @@ def test_drift_and_a_change_for_good_are_no_fault():
     """A stack whose second half was imaged in another way has no bad section."""
     rng = np.random.default_rng(4)
     stack = phantom_pairs((24, 128, 128), seed=3).images.astype(float)
+    stack += 120 - stack.mean((1, 2), keepdims=True)
     stack[12:] = ndimage.gaussian_filter(stack[12:], (0, 1, 1)) * 0.8 + 40
     stack *= np.linspace(1, 0.7, 24)[:, None, None]
     reports = quality.check_stack(stack + rng.normal(0, 1, stack.shape))
     assert {kind for _, kind in kinds(reports)} <= {"shifted"}
+
+
+def test_a_stack_of_noise_is_no_finding():
+    assert not kinds(quality.check_stack(np.random.default_rng(5).normal(size=(9, 64, 64))))
 
 
 def test_a_vessel_through_the_stack_is_no_fold(tissue):

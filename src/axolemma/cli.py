@@ -275,6 +275,9 @@ def segment(
     filled: Annotated[
         bool | None, typer.Option("--filled", help="Cells touch, without a line between them.")
     ] = None,
+    bad_sections: Annotated[
+        str | None, typer.Option(help="Blank sections, or with NaN: refuse or mask them.")
+    ] = None,
     bits: Annotated[int | None, typer.Option(help="Of the membrane map's file: 32 or 8.")] = None,
     tile: Annotated[int | None, typer.Option(help="Largest side of a tile in pixels.")] = None,
     device: Device = None,

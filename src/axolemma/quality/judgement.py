@@ -37,7 +37,9 @@ _CONTRAST = 0.55  # of the usual standard deviation
 _SHARPNESS = 0.5  # of the usual one
 _NOISE, _NOISY = 2.0, 0.06  # times the usual share of the variance, and more than it by this share
 _CLIPPED = 0.1  # share of the pixels at one extreme, beyond the usual
-_EMPTY = 0.02  # of the usual variance of what is no noise
+#: A section that shows no more than this part of what others show, which is more than that part of
+#: their variance, is empty.
+_EMPTY, _SHOWS = 0.02, 0.1
 #: A fold or crack: cells whose mean is off by this many deviations, connected over this part of the
 #: section's shorter side or so many pixels, this many times as long as wide, and in
 #: no section beside it.
@@ -223,8 +225,12 @@ def _measures(pooled: Mapping[str, NDArray[Any]]) -> _Measures:
 def _blank(pooled: Mapping[str, NDArray[Any]], found: _Measures) -> NDArray[np.bool_]:
     """Tell which sections show nothing: no pixel, one grey value, or nothing but noise."""
     flat = pooled["lowest"] >= pooled["highest"]
-    usual = np.median(found.structure[~flat]) if not flat.all() else 0.0
-    return np.asarray(flat | (found.structure < _EMPTY * usual))
+    usual, variance = (
+        float(np.median(values[~flat])) if not flat.all() else 0.0
+        for values in (found.structure, found.deviation**2)
+    )
+    # In a stack of noise nothing tells one section from the others.
+    return np.asarray(flat | (found.structure < _EMPTY * usual) & (usual > _SHOWS * variance))
 
 
 def _emptiness(pooled: Mapping[str, NDArray[Any]], z: int) -> str:
