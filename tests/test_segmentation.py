@@ -10,6 +10,7 @@ from axolemma import models
 from axolemma.datasets import phantom_pairs
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import Stack, read
+from axolemma.labels import COLOUR_SEED
 from axolemma.modelfile import Model, ModelInfo, load_model, save_model
 from axolemma.objects import threshold_cells
 from axolemma.pictures import cells_over, colours, grey, membrane_over, preview, side_by_side
@@ -312,6 +313,16 @@ def test_colours_are_stable_and_apart():
     assert row[1:].max(axis=1).min() > 180
     steps = np.abs(np.diff(row[1:].astype(int), axis=0)).sum(axis=1)
     assert steps.min() > 60
+    # Of 64 bits, too.
+    large = colours(np.array([2**40 + 7, 7, 2**64 - 1], np.uint64))
+    assert len({tuple(c) for c in large.tolist()}) == 3
+
+
+def test_colours_are_those_of_neuroglancer():
+    segment_colors = pytest.importorskip("neuroglancer.segment_colors")
+    for label in (1, 2, 255, 256, 70_000, 2**32 + 5, 2**63 + 11):
+        told = segment_colors.hex_string_from_segment_id(COLOUR_SEED, label)
+        assert "#" + bytes(colours(np.array(label, np.uint64))).hex() == told
 
 
 def test_pictures():
