@@ -26,10 +26,11 @@ STOREYS = (
         "pictures",
         "charts",
         "windows",
+        "engines",
     ),
     ("models", "losses", "measure", "quality"),
     ("datasets", "modelfile", "predict", "evaluation", "runs"),
-    ("training", "segmentation", "augmentation", "suggestion"),
+    ("training", "segmentation", "augmentation", "suggestion", "volume"),
     ("demo", "terminal", "compare", "report"),
     ("cli", "__main__"),
 )
@@ -50,6 +51,8 @@ WITHOUT_TORCH = (
     "measure",
     "quality",
     "windows",
+    "engines",
+    "volume",
 )
 
 

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import ndimage
 from torch import nn
 
@@ -9,10 +11,10 @@ from axolemma.datasets import phantom_pairs
 from axolemma.errors import InputError, SettingsError
 from axolemma.geometry import Box, grid
 from axolemma.predict import (
+    Moments,
     choose_device,
     choose_precision,
     membrane_map,
-    moments,
     neighbours,
     normalise,
     polarity_of,
@@ -137,10 +139,12 @@ def test_parts_are_those_of_the_whole(network, shape, magnification, average, bl
     assert max(box.shape[0] for box in asked) * magnification <= 320 + 2 * 32 + 8
 
 
-def test_moments_of_any_number_of_strips():
-    section = stack_of(700, 9, dtype=np.float64) + 1e6
-    assert moments(section) == pytest.approx((section.mean(), section.std()), rel=1e-12)
-    assert moments(section[:3]) == pytest.approx((section[:3].mean(), section[:3].std()), rel=1e-12)
+@given(st.integers(1, 899), st.floats(-1e6, 1e6))
+def test_moments_of_parts_add_up(cut, level):
+    section = stack_of(900, 3, dtype=np.float64) + level
+    expected = pytest.approx((section.mean(), section.std()), rel=1e-9, abs=1e-9)
+    assert Moments.of(section).normal() == expected
+    assert (Moments.of(section[cut:]) + Moments.of(section[:cut])).normal() == expected
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 2), (2, 17, 40), (1, 64, 5)])

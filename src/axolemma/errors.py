@@ -7,19 +7,23 @@
     │   ├── ImageError       a file or array that is no usable image
     │   ├── SettingsError    an unknown or contradictory setting
     │   └── ModelFileError   a model that is unknown or unreadable
-    └── DownloadError        a dataset could not be fetched whole
+    ├── DownloadError        a dataset could not be fetched whole
+    ├── EngineError          workers could not be started, or were lost
+    └── IncompleteError      some blocks of a volume could not be done
 
 Every message is one sentence or two: what is wrong, where, and how to mend it. The command line
 prints it without a traceback.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "AxolemmaError",
     "DownloadError",
+    "EngineError",
     "ImageError",
+    "IncompleteError",
     "InputError",
     "ModelFileError",
     "SettingsError",
@@ -53,6 +57,28 @@ class ModelFileError(InputError):
 
 class DownloadError(AxolemmaError):
     """A dataset could not be fetched, or what came is not what was expected."""
+
+
+class EngineError(AxolemmaError):
+    """A worker, a scheduler or the way to it was lost, or could not be had."""
+
+
+class IncompleteError(AxolemmaError):
+    """Some blocks of a volume could not be done; what could be done is kept.
+
+    Parameters
+    ----------
+    message
+        How many, which first, why, and what to do.
+    failed
+        Each block that failed, with its error.
+    """
+
+    def __init__(
+        self, message: str, failed: Sequence[tuple[object, BaseException | str]] = ()
+    ) -> None:
+        super().__init__(message)
+        self.failed = tuple(failed)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

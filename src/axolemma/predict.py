@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,16 +17,18 @@ from axolemma.sampling import mirrored, resampled, samples
 from axolemma.tiles import tiles
 
 __all__ = [
+    "HALO",
     "Average",
+    "Moments",
     "Polarity",
     "Precision",
     "choose_device",
     "choose_polarity",
     "choose_precision",
     "enlargement",
+    "glance",
     "magnified_shape",
     "membrane_map",
-    "moments",
     "neighbours",
     "normalise",
     "place",
@@ -133,33 +135,49 @@ def place(network: nn.Module, device: torch.device) -> nn.Module:
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def moments(section: NDArray[Any]) -> tuple[float, float]:
-    """Return mean and standard deviation of the grey values of a section.
+class Moments(NamedTuple):
+    """How many grey values there are, their mean, and the sum of squares of what is off it.
 
-    Parameters
-    ----------
-    section
-        (Y, X), any real dtype.
-
-    Raises
-    ------
-    InputError
-        If all its pixels are equal or one is not finite.
+    Those of parts add up to those of the whole, without the cancellation of sums of squares (Chan,
+    Golub and LeVeque 1983, Am. Stat. 37:242).
     """
-    count, mean, squares = 0, 0.0, 0.0
-    for first in range(0, len(section), _STRIP):
-        strip = section[first : first + _STRIP].astype(np.float64)
-        size, level = strip.size, float(strip.mean())
-        # Chan, Golub and LeVeque 1983: exact where sums of squares would cancel.
-        off = level - mean
-        squares += float(((strip - level) ** 2).sum()) + off**2 * count * size / (count + size)
-        mean += off * size / (count + size)
-        count += size
-    if not math.isfinite(squares):
-        raise InputError("a section holds values that are not finite (NaN or infinity)")
-    if squares == 0:
-        raise InputError(f"all pixels of a section are {section.flat[0]}; there is nothing to see")
-    return mean, math.sqrt(squares / count)
+
+    count: float
+    mean: float
+    squares: float
+
+    @classmethod
+    def of(cls, section: NDArray[Any]) -> "Moments":
+        """Return those of a section (Y, X) of any real dtype."""
+        total = cls(0, 0.0, 0.0)
+        for first in range(0, len(section), _STRIP):
+            strip = section[first : first + _STRIP].astype(np.float64)
+            mean = float(strip.mean())
+            total = total + cls(strip.size, mean, float(((strip - mean) ** 2).sum()))
+        return total
+
+    def __add__(self, other: "Moments") -> "Moments":  # type: ignore[override]
+        count, off = self.count + other.count, other.mean - self.mean
+        between = off**2 * self.count * other.count / count
+        return Moments(
+            count, self.mean + off * other.count / count, self.squares + other.squares + between
+        )
+
+    def normal(self) -> tuple[float, float]:
+        """Return mean and standard deviation.
+
+        Raises
+        ------
+        InputError
+            If all values are equal or one is not finite.
+        """
+        if not math.isfinite(self.squares):
+            raise InputError("a section holds values that are not finite (NaN or infinity)")
+        if self.squares == 0:
+            raise InputError(
+                f"all pixels of a section are {self.mean:g}; there is nothing to see"
+            )
+        return self.mean, math.sqrt(self.squares / self.count)
 
 
 def normalise(section: NDArray[Any], of: tuple[float, float] | None = None) -> NDArray[np.float32]:
@@ -179,7 +197,7 @@ def normalise(section: NDArray[Any], of: tuple[float, float] | None = None) -> N
     InputError
         If all its pixels are equal or one is not finite.
     """
-    mean, deviation = moments(section) if of is None else of
+    mean, deviation = Moments.of(section).normal() if of is None else of
     return np.asarray((section - np.float64(mean)) / deviation, np.float32)
 
 
@@ -231,9 +249,18 @@ def neighbours(z: int, context: int, count: int) -> NDArray[np.int64]:
 def _checked(stack: NDArray[Any], z: int, context: int) -> list[tuple[float, float]]:
     """Return the moments of section `z` and its neighbours."""
     try:
-        return [moments(stack[n]) for n in neighbours(z, context, len(stack))]
+        return [Moments.of(stack[n]).normal() for n in neighbours(z, context, len(stack))]
     except InputError as error:
         raise InputError(f"section {z}: {error}") from None
+
+
+def glance(
+    read: Callable[[Box], NDArray[Any]], shape: tuple[int, ...], z: int
+) -> NDArray[Any]:
+    """Return the middle of section `z` of a volume, (1, Y, X): what `polarity_of` looks at."""
+    sides = [(max(0, (side - _GLANCE) // 2), (side + _GLANCE) // 2) for side in shape[1:]]
+    box = Box((z, *(a for a, _ in sides)), (z + 1, *(b for _, b in sides)))
+    return read(box.clip(Box.of(shape)))
 
 
 def polarity_of(stack: NDArray[Any], *, magnification: float = 1.0) -> Polarity:
@@ -251,10 +278,8 @@ def polarity_of(stack: NDArray[Any], *, magnification: float = 1.0) -> Polarity:
     magnification
         Factor by which a network wants them enlarged.
     """
-    rows, columns = (
-        slice(max(0, (whole - _GLANCE) // 2), (whole + _GLANCE) // 2) for whole in stack.shape[1:]
-    )
-    part = stack[len(stack) // 2, rows, columns].astype(np.float32)
+    part = glance(lambda box: stack[box.slices], stack.shape, len(stack) // 2)[0]
+    part = part.astype(np.float32)
     width = _LINE / magnification
     yy, xy, xx = (
         ndimage.gaussian_filter(part, width, order=order) for order in ((2, 0), (1, 1), (0, 2))

@@ -39,13 +39,13 @@ from axolemma.predict import (
 )
 from axolemma.settings import SegmentSettings, check
 
-__all__ = ["Segmentation", "segment", "segment_stack", "write_segmentation"]
+__all__ = ["SMALLEST", "SMOOTHING", "Segmentation", "segment", "segment_stack", "write_segmentation"]
 
 #: What a folder of results holds.
 FILES = {"membrane.tif", "cells.tif", "neurons.tif", "preview.png", "run.json"}
 
 #: Lengths of `objects.segment_cells` in the model's pixels: 2 px are 8 nm at the challenge's 4 nm.
-_SMOOTHING, _SMALLEST = 2.0, 25.0
+SMOOTHING, SMALLEST = 2.0, 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +188,8 @@ def segment(
             boundary=between,
             method=method,
             threshold=cut,
-            smoothing=_SMOOTHING / pixel,
-            smallest=_SMALLEST / pixel**2,
+            smoothing=SMOOTHING / pixel,
+            smallest=SMALLEST / pixel**2,
             filled=filled,
         )
         if objects == "neurons":

@@ -1,11 +1,13 @@
 """Stacks at the border: files become ZYX arrays here, once, and arrays become files.
 
 ========================  ====================================================================
-`read`                    any TIFF, PNG, JPEG, HDF5, MRC or folder of sections, as it is
+`read`                    any TIFF, PNG, JPEG, HDF5, MRC, Zarr or folder of sections, as it is
 `read_image`              the same, and checked: finite, no constant section
 `read_truth`              the same, and turned into 1 = membrane
 `write_tiff`              a stack that Fiji opens and `read` gives back bit for bit
 `write_png`               one picture
+`open_volume`             the same files, read box by box
+`create_zarr`             an OME-Zarr volume to write block by block
 `hdf5_datasets`           what an HDF5 file says of its arrays, without reading them
 `parse_slices`            ``"0-24"`` as a range of sections
 ========================  ====================================================================
@@ -26,24 +28,36 @@ from axolemma.images.stack import (
     parse_slices,
 )
 from axolemma.images.truth import TruthIs, read_truth, to_membrane, to_truth
+from axolemma.images.volume import StackVolume, Volume, open_volume
 from axolemma.images.write import appearing, replacing, write_png, write_tiff
+from axolemma.images.zarrs import Kind, ZarrVolume, create_zarr, halved, is_zarr, open_zarr, remove_zarr
 
 __all__ = [
     "HDF5",
     "Dataset",
+    "Kind",
     "Stack",
+    "StackVolume",
     "TruthIs",
+    "Volume",
+    "ZarrVolume",
     "appearing",
     "blank_sections",
     "check_finite",
     "check_image",
     "check_pair",
+    "create_zarr",
+    "halved",
     "hdf5_datasets",
+    "is_zarr",
     "numbered",
+    "open_volume",
+    "open_zarr",
     "parse_slices",
     "read",
     "read_image",
     "read_truth",
+    "remove_zarr",
     "replacing",
     "section_files",
     "split_inside",

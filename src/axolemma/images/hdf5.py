@@ -18,7 +18,7 @@ from axolemma.errors import ImageError, nearest
 from axolemma.images.access import access, extra_package
 from axolemma.images.stack import Stack, check_sections
 
-__all__ = ["HDF5", "Dataset", "hdf5_datasets", "read_hdf5", "split_inside"]
+__all__ = ["HDF5", "Dataset", "count_hdf5", "hdf5_datasets", "read_hdf5", "split_inside"]
 
 HDF5 = {".h5", ".hdf5", ".hdf"}
 
@@ -124,6 +124,13 @@ def read_hdf5(path: Path, inside: str, sections: Sequence[int] | None) -> Stack:
         said += ("1-bit pixels were read as 0 and 255",)
     holds = "neurons" if chosen.name.endswith(f"/{NEURONS}") else None
     return Stack(pixels, (0, 0), chosen.voxel_size, source, notes + said, holds)
+
+
+def count_hdf5(path: Path, inside: str) -> int:
+    """Return how many sections `read_hdf5` finds in a dataset, without reading them."""
+    shape = _choose(hdf5_datasets(path), inside, path)[0].shape
+    kept = shape if len(shape) <= 3 else tuple(side for side in shape if side > 1)
+    return kept[0] if len(kept) == 3 else 1
 
 
 def _datasets(file: Any, h5py: Any) -> dict[str, Dataset]:

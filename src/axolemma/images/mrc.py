@@ -17,7 +17,7 @@ from axolemma.errors import ImageError
 from axolemma.images.access import access, extra_package
 from axolemma.images.stack import Stack, check_sections
 
-__all__ = ["MRC", "read_mrc"]
+__all__ = ["MRC", "count_mrc", "read_mrc"]
 
 MRC = {".mrc", ".rec", ".map"}
 
@@ -46,6 +46,16 @@ def read_mrc(path: Path, sections: Sequence[int] | None) -> Stack:
             voxel_size, sized = _voxel_size(header)
     wrong = tuple(f"the MRC is not quite well-formed: {one}" for one in heard)
     return Stack(pixels, (0, 0), voxel_size, str(path), (*said, *valued, *sized, *wrong))
+
+
+def count_mrc(path: Path) -> int:
+    """Return how many sections `read_mrc` finds in a file, without reading them."""
+    mrcfile = extra_package("mrcfile", extra="mrc", path=path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with mrcfile.mmap(path, mode="r", permissive=True) as file:
+            _check_readable(file.header, file.data, (), path)
+            return len(_zyx(file.data, file.header)[0])
 
 
 def _check_readable(header: Any, data: Any, heard: Sequence[str], path: Path) -> None:
@@ -88,7 +98,7 @@ def _zyx(data: NDArray[Any], header: Any) -> tuple[NDArray[Any], tuple[str, ...]
 
 def _bytes(pixels: NDArray[Any], header: Any) -> tuple[NDArray[Any], tuple[str, ...]]:
     """Return bytes as the writer meant them: the standard has them signed, many do not."""
-    if pixels.dtype.kind != "i" or pixels.dtype.itemsize > 1 or pixels.min() >= 0:
+    if pixels.dtype.kind != "i" or pixels.dtype.itemsize > 1:
         return pixels, ()
     unsigned = pixels.view(np.uint8)
     extra = header.extra2.tobytes()[IN_EXTRA2 : IN_EXTRA2 + 8]
@@ -102,6 +112,8 @@ def _bytes(pixels: NDArray[Any], header: Any) -> tuple[NDArray[Any], tuple[str, 
             f"bytes were read as 0 to 255, since the header gives {float(header.dmax):g} as the"
             " highest value",
         )
+    if pixels.min() >= 0:
+        return pixels, ()
     return pixels, (
         "bytes were read as signed, -128 to 127, as the MRC standard has them; if grey values look"
         " torn, the writer meant 0 to 255: save it again as mode 6 or as TIFF",

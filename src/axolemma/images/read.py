@@ -1,5 +1,6 @@
 """Read a file or a folder of sections; every format's ways end here."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,14 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axolemma.errors import ImageError
+from axolemma.geometry import Box
 from axolemma.images.access import access
 from axolemma.images.grey import opaque_grey
-from axolemma.images.hdf5 import HDF5, read_hdf5, split_inside
-from axolemma.images.mrc import MRC, read_mrc
+from axolemma.images.hdf5 import HDF5, count_hdf5, read_hdf5, split_inside
+from axolemma.images.mrc import MRC, count_mrc, read_mrc
 from axolemma.images.stack import Stack, check_image, check_sections, span
-from axolemma.images.tiff import read_tiff
+from axolemma.images.tiff import count_tiff, read_tiff
+from axolemma.images.zarrs import is_zarr, open_zarr
 
-__all__ = ["read", "read_image", "section_files"]
+__all__ = ["count_sections", "read", "read_image", "section_files"]
 
 TIFF = {".tif", ".tiff", ".btf", ".tf8"}
 PICTURE = {".png", ".jpg", ".jpeg"}
@@ -34,14 +37,15 @@ HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def read(path: str | Path, *, sections: Sequence[int] | None = None) -> Stack:
-    """Read a TIFF, HDF5 or MRC stack, a PNG or JPEG picture, or a folder of single sections.
+    """Read a TIFF, HDF5, MRC or Zarr stack, a PNG or JPEG picture, or a folder of single sections.
 
     Parameters
     ----------
     path
         A file; a dataset of an HDF5 file as ``volume.h5:/path/in/file``, which may be left out
-        where the file holds a single 3D one; or a folder whose visible TIFF, PNG and JPEG files
-        are the sections in natural order (section2 before section10).
+        where the file holds a single 3D one; an OME-Zarr image or Zarr array, on disk or in an
+        object store; or a folder whose visible TIFF, PNG and JPEG files are the sections in
+        natural order (section2 before section10).
     sections
         Read only these, counted from 0; all where None.
 
@@ -59,12 +63,39 @@ def read(path: str | Path, *, sections: Sequence[int] | None = None) -> Stack:
     InputError
         If `sections` leaves the stack.
     """
+    if is_zarr(path):
+        return _read_zarr(str(path), sections)
     path, inside = split_inside(path)
     with access(path):
         folder = path.stat() and path.is_dir()
     stack = _read_folder(path, sections) if folder else _read_file(path, sections, inside)
     array = np.ascontiguousarray(stack.array, dtype=stack.array.dtype.newbyteorder("="))
     return replace(stack, array=array, range=span(array))
+
+
+def count_sections(path: str | Path) -> int:
+    """Return how many sections `read` finds, without reading them.
+
+    Raises
+    ------
+    ImageError
+        As `read`, for what shows without reading the pixels.
+    """
+    if is_zarr(path):
+        return open_zarr(path).shape[0]
+    path, inside = split_inside(path)
+    with access(path):
+        if path.is_dir():
+            return len(section_files(path))
+        match FORMAT.get(path.suffix.lower()):
+            case "TIFF":
+                return count_tiff(path)
+            case "HDF5":
+                return count_hdf5(path, inside)
+            case "MRC":
+                return count_mrc(path)
+            case _:
+                return 1
 
 
 def read_image(path: str | Path, *, sections: Sequence[int] | None = None) -> Stack:
@@ -107,6 +138,32 @@ def _read_file(path: Path, sections: Sequence[int] | None, inside: str = "") -> 
                 return read_mrc(path, sections)
             case _:
                 return _read_picture(path, sections)
+
+
+def _read_zarr(address: str, sections: Sequence[int] | None) -> Stack:
+    volume = open_zarr(address)
+    depth, *sides = volume.shape
+    if not math.prod(volume.shape):
+        raise ImageError(f"{address}: the volume is empty, its shape is {volume.shape}")
+    if sections is None:
+        array = volume.read(Box.of(volume.shape))
+    else:
+        check_sections(sections, depth, address)
+        first, last = min(sections), max(sections)
+        block = volume.read(Box((first, 0, 0), (last + 1, *sides)))
+        array = block if len(sections) == len(block) else block[[z - first for z in sections]]
+    notes = volume.notes
+    if array.dtype.kind == "b":
+        array, notes = array.astype(np.uint8) * 255, (*notes, "1-bit pixels were read as 0 and 255")
+    return Stack(
+        np.ascontiguousarray(array, array.dtype.newbyteorder("=")),
+        span(array),
+        volume.voxel_size,
+        address,
+        notes,
+        volume.holds,
+        volume.info,
+    )
 
 
 def _read_picture(path: Path, sections: Sequence[int] | None) -> Stack:

@@ -17,7 +17,7 @@ from axolemma.errors import ImageError
 from axolemma.images.grey import opaque_grey
 from axolemma.images.stack import Stack, check_sections
 
-__all__ = ["read_tiff"]
+__all__ = ["NANOMETRES", "count_tiff", "read_tiff"]
 
 # Nanometres per unit, by the names that ImageJ and OME-TIFF use.
 NANOMETRES = {
@@ -48,6 +48,17 @@ def read_tiff(path: Path, sections: Sequence[int] | None) -> Stack:
     return Stack(
         array, (0, 0), voxel_size, str(path), notes, card.get("holds"), card.get("info", {})
     )
+
+
+def count_tiff(path: Path) -> int:
+    """Return how many sections `read_tiff` finds in a file, without reading them."""
+    import tifffile
+
+    with _listening(), tifffile.TiffFile(path) as file:
+        series, _ = _first_series(file)
+        _check_whole(series, path)
+        stacked, _ = _section_axis(series[0].axes, series[0].shape, str(path))
+        return len(series) * (series[0].shape[series[0].axes.index(stacked)] if stacked else 1)
 
 
 def _first_series(file: Any) -> tuple[list[Any], tuple[str, ...]]:

@@ -1,0 +1,114 @@
+"""Volumes: stacks that are read box by box, whatever they lie in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axolemma.geometry import Box
+from axolemma.images.read import count_sections, read
+from axolemma.images.zarrs import is_zarr, open_zarr
+
+__all__ = ["StackVolume", "Volume", "open_volume"]
+
+
+class Volume(Protocol):
+    """What is read box by box; it may be pickled and used in other processes.
+
+    Attributes
+    ----------
+    shape
+        ZYX.
+    dtype
+        Of a voxel.
+    block
+        ZYX, what is best read at once.
+    voxel_size
+        ZYX in nm, None where the file does not say.
+    source, notes, holds, info
+        As in `Stack`.
+    """
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...  # noqa: D102
+    @property
+    def dtype(self) -> np.dtype[Any]: ...  # noqa: D102
+    @property
+    def block(self) -> tuple[int, int, int]: ...  # noqa: D102
+    @property
+    def voxel_size(self) -> tuple[float, float, float] | None: ...  # noqa: D102
+    @property
+    def source(self) -> str: ...  # noqa: D102
+    @property
+    def notes(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def holds(self) -> str | None: ...  # noqa: D102
+    @property
+    def info(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Return the voxels of a box that lies within the volume."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StackVolume:
+    """A file or folder of sections as a `Volume`: what a box needs is read section by section."""
+
+    path: str
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    voxel_size: tuple[float, float, float] | None = None
+    notes: tuple[str, ...] = ()
+    holds: str | None = None
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def source(self) -> str:
+        """The path, for messages."""
+        return self.path
+
+    @property
+    def block(self) -> tuple[int, int, int]:
+        """A whole section."""
+        return (1, *self.shape[1:])
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Return the voxels of a box that lies within the volume."""
+        sections = range(box.start[0], box.stop[0])
+        if not sections:
+            return np.empty(box.shape, self.dtype)
+        return read(self.path, sections=sections).array[:, *box.slices[1:]]
+
+
+def open_volume(address: str | Path, *, level: int = 0) -> Volume:
+    """Open a volume; no voxel of it is read but for the first section of a stack.
+
+    Parameters
+    ----------
+    address
+        An OME-Zarr image or labels, a Zarr array, or whatever `read` reads.
+    level
+        Of an OME-Zarr pyramid; 0 is the finest.
+
+    Raises
+    ------
+    ImageError
+        As `read` raises it, or where there is no such level.
+    """
+    if is_zarr(address):
+        return open_zarr(address, level=level)
+    first = read(address, sections=[0])
+    _, height, width = first.array.shape
+    return StackVolume(
+        str(address),
+        (count_sections(address), height, width),
+        first.array.dtype,
+        first.voxel_size,
+        first.notes,
+        first.holds,
+        first.info,
+    )
