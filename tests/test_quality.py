@@ -15,7 +15,7 @@ from axolemma.datasets import load_images, phantom_pairs
 from axolemma.errors import InputError
 from axolemma.geometry import Box, grid
 from axolemma.images import write_tiff
-from axolemma.predict import moments, normalise
+from axolemma.predict import Moments, normalise
 from axolemma.quality import statistics
 from axolemma.quality.judgement import _TREATMENT
 
@@ -255,7 +255,7 @@ def test_a_section_is_normalised_by_the_pooled_moments(dtype):
         stack += 1e8  # where sums of squares cancel
     means, deviations = quality.moments(quality.pool(tables_of(stack, (1, 64, 64))))
     for section, mean, deviation in zip(stack, means, deviations, strict=True):
-        np.testing.assert_allclose((mean, deviation), moments(section), rtol=1e-9)
+        np.testing.assert_allclose((mean, deviation), Moments.of(section).normal(), rtol=1e-9)
         assert mean == pytest.approx(section.astype(np.float64).mean(), rel=1e-14)
         np.testing.assert_allclose(
             normalise(section, (mean, deviation)), normalise(section), rtol=1e-6, atol=1e-6

@@ -650,6 +650,53 @@ def check(
 
 
 @app.command()
+def view(
+    source: Annotated[
+        str,
+        typer.Argument(help="OME-Zarr, folder of a segmentation, or any stack of image or labels."),
+    ],
+    image: Annotated[
+        Path | None, typer.Option(help="The stack that was segmented, to lie under it.")
+    ] = None,
+    voxel_size: Annotated[
+        str | None, typer.Option(help="Z,Y,X in nm, where the files do not say: 50,4,4.")
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of the page; 0 takes any that is free.")
+    ] = 0,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Print the address and open nothing.")
+    ] = False,
+) -> None:
+    """Look at image, membranes and neurons in 3D, in a browser, until Ctrl-C.
+
+    Example: `axolemma view segmented --image stack.tif`
+    """
+    import webbrowser
+
+    from axolemma import settings
+    from axolemma import view as room
+
+    try:
+        size = None if voxel_size is None else settings.voxel_size(voxel_size)
+    except ValueError as error:
+        raise SettingsError(f"--voxel-size: {error}") from error
+    layers = room.read_layers(source, image=image)
+    viewer = room.open_viewer(layers, voxel_size=size, port=port)
+    try:
+        url = viewer.get_viewer_url()
+        _result(url)
+        _plain(f"{', '.join(layer.name for layer in layers)}; Ctrl-C ends it")
+        if not no_browser:
+            webbrowser.open(url)
+        _forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        room.close_viewer()
+
+
+@app.command()
 def measure(
     labels: Annotated[Path, typer.Argument(help="TIFF of cells or neurons, 0 = membrane.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="CSV file to make.")],
@@ -832,6 +879,12 @@ def info(
     for key, value in _flat(values):
         table.add_row(key, str(value))
     out.print(table, highlight=False)
+
+
+def _forever() -> None:
+    """Wait until somebody ends it."""
+    while True:
+        time.sleep(3600)
 
 
 def _given(
