@@ -3,6 +3,7 @@
 import csv
 import json
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -383,3 +384,18 @@ def test_nothing_to_report(call, tmp_path):
     code, _, err = call("check", "two.tif")
     assert code == 2
     assert "did you mean" in err
+
+
+def test_the_table_of_damage_comes_from_the_bench():
+    docs = Path(__file__).parent.parent / "docs"
+    found = json.loads((docs / "results" / "quality.json").read_text(encoding="utf-8"))
+    text = (docs / "quality.md").read_text(encoding="utf-8")
+    assert found["command"] in text
+    stacks = found["stacks"].values()
+    for name in next(iter(stacks))["damaged"]:
+        counts = [str(stack["damaged"][name]["found"]) for stack in stacks]
+        assert f"| {name} | {' | '.join(counts)} |" in text
+    assert all(stack["sections"] == 30 for stack in stacks)
+    damage = [row for stack in stacks for row in stack["damaged"].values()]
+    assert not any(row["elsewhere"] for row in damage)
+    assert {kind for stack in stacks for _, kind in stack["untouched"]} == {"shifted"}

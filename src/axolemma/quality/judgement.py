@@ -31,7 +31,7 @@ Kind = Literal[
 _AROUND = 5
 #: A section differs where it does so by this many of the deviations (median absolute, scaled) by
 #: which the stack's sections usually differ from those around them, and by what follows.
-_UNUSUAL = 3.5
+_UNUSUAL = 3.0
 _LEVEL = 0.75  # grey values, in standard deviations of a section
 _CONTRAST = 0.55  # of the usual standard deviation
 _SHARPNESS = 0.5  # of the usual one
