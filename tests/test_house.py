@@ -31,7 +31,7 @@ STOREYS = (
     ("models", "losses", "measure", "quality", "view"),
     ("datasets", "modelfile", "predict", "evaluation", "runs"),
     ("training", "segmentation", "augmentation", "suggestion", "volume"),
-    ("demo", "terminal", "compare", "report"),
+    ("demo", "terminal", "compare", "report", "pipeline"),
     ("cli", "__main__"),
 )
 #: Neighbours that may be called all the same.

@@ -12,7 +12,7 @@ from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import Stack, read
 from axolemma.labels import COLOUR_SEED
 from axolemma.modelfile import Model, ModelInfo, load_model, save_model
-from axolemma.objects import threshold_cells
+from axolemma.objects import segment_cells
 from axolemma.pictures import cells_over, colours, grey, membrane_over, preview, side_by_side
 from axolemma.segmentation import segment, segment_stack
 from axolemma.settings import SegmentSettings
@@ -56,9 +56,9 @@ def test_cells_by_hand():
     expected[0, 1, 3:] = 2
     expected[1, 0, 0] = 3
     expected[1, 1, 1] = 4
-    np.testing.assert_array_equal(threshold_cells(membrane, 0.5), expected)
+    np.testing.assert_array_equal(segment_cells(membrane, method="threshold"), expected)
     # 1 - 0.4 is not above 0.6: the comparison is that of the scores.
-    assert threshold_cells(membrane, 0.6)[0].max() == 1
+    assert segment_cells(membrane, method="threshold", threshold=0.6)[0].max() == 1
 
 
 def test_a_section_and_a_stack_agree(model, tissue):

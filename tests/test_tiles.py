@@ -11,11 +11,12 @@ from axolemma.tiles import tiles
     shape=st.tuples(st.integers(1, 900), st.integers(1, 900)),
     size=st.integers(200, 400),
     margin=st.integers(0, 40),
+    ramp=st.one_of(st.none(), st.integers(0, 40)),
     multiple=st.sampled_from([1, 8, 16]),
 )
-def test_weights_add_up_to_one(shape, size, margin, multiple):
+def test_weights_add_up_to_one(shape, size, margin, ramp, multiple):
     total = np.zeros(shape)
-    for tile in tiles(shape, size=size, margin=margin, multiple=multiple):
+    for tile in tiles(shape, size=size, margin=margin, ramp=ramp, multiple=multiple):
         assert max(tile.box.shape) <= size
         assert all(start % multiple == 0 for start in tile.box.start)
         assert tile.weight.shape == tile.box.shape

@@ -5,10 +5,12 @@ What computes is imported inside the commands, so that ``--help`` does not wait 
 
 import errno
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,9 +26,11 @@ if TYPE_CHECKING:
     from axolemma.augment_keras import Fill
     from axolemma.compare import CellProgress
     from axolemma.evaluation import Evaluation
-    from axolemma.images import Stack
+    from axolemma.images import Stack, Volume
     from axolemma.images import TruthIs as TruthKind
+    from axolemma.settings import SegmentSettings
     from axolemma.training import Progress
+    from axolemma.volume import Progress as BlockProgress
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -245,9 +249,14 @@ def train(
 def segment(
     source: Annotated[
         str,
-        typer.Argument(metavar="INPUT", help="TIFF, HDF5, MRC, PNG, JPEG or a folder of sections."),
+        typer.Argument(
+            metavar="INPUT", help="TIFF, HDF5, MRC, Zarr, PNG, JPEG or a folder of sections."
+        ),
     ],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder to make.")] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", help="Folder to make; or an OME-Zarr, for any size."),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Model file, folder of a run, or the name of one that ships.")
     ] = None,
@@ -282,6 +291,23 @@ def segment(
     tile: Annotated[int | None, typer.Option(help="Largest side of a tile in pixels.")] = None,
     device: Device = None,
     precision: Precision = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="For an OME-Zarr: serial, processes, processes:4, dask://host:port."),
+    ] = None,
+    block: Annotated[
+        str | None,
+        typer.Option(help="For an OME-Zarr: Z,Y,X in voxels, done at once: 8,2048,2048."),
+    ] = None,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            help="For an OME-Zarr: folder of what is done so far, that all workers reach."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="For an OME-Zarr: say what it would take, no more.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier segmentation in that folder.")
     ] = False,
@@ -290,15 +316,39 @@ def segment(
 ) -> None:
     """Segment sections: membrane map, cells or neurons, a preview picture, a record of the run.
 
-    Without --model the weights that ship are taken, `neurites`.
+    Without --model the weights that ship are taken, `neurites`. With an output that ends in .zarr,
+    or in an object store, the input is done block by block: any size, on any number of workers,
+    and what was interrupted goes on when the command is repeated.
 
     Example: `axolemma segment stack.tif --voxel-size 50,4,4 -o segmented`
     """
-    values = _given(locals(), config)
+    wiring = {"engine": engine, "block": block, "ledger": ledger, "dry_run": dry_run or None}
+    values = _given(locals(), config, also=(*wiring, "wiring"))
 
+    from axolemma.images import is_zarr, open_volume
     from axolemma.settings import SegmentSettings, check
 
     settings = check(SegmentSettings, values)
+    if output is not None and is_zarr(output):
+        blocks = None if block is None else _triple(block)
+        _segment_volume(
+            open_volume(source),
+            output,
+            settings,
+            engine,
+            blocks,
+            ledger,
+            dry_run,
+            overwrite,
+            as_json,
+        )
+        return
+    for name, given in wiring.items():
+        if given is not None:
+            raise SettingsError(
+                f"--{name.replace('_', '-')} is for volumes block by block; give an output that"
+                " ends in .zarr, or leave it out"
+            )
 
     from axolemma import datasets
     from axolemma.images import parse_slices
@@ -309,7 +359,7 @@ def segment(
     depth = len(parse_slices(settings.slices, depth)) if settings.slices else depth
     for note in stack.notes:
         _plain(f"note: {note}")
-    folder = output or Path(f"{Path(source).stem}-segmented")
+    folder = Path(output or f"{Path(source).stem}-segmented")
     with _pixel_bar("segmenting", depth * section[0] * section[1]) as advance:
         _, record = segment_stack(stack, settings, folder, overwrite=overwrite, advance=advance)
     for note in record["input"]["notes"][len(stack.notes) :]:
@@ -326,6 +376,76 @@ def segment(
         f"{record['precision']} on {record['device']}, {record['seconds']:.1f} s"
     )
     _result(f"results: {folder}")
+
+
+def _segment_volume(
+    source: "Volume",
+    target: str,
+    settings: "SegmentSettings",
+    engine: str | None,
+    block: tuple[int, int, int] | None,
+    ledger: Path | None,
+    dry_run: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    from axolemma.engines import engine_from
+    from axolemma.pipeline import BLOCK, outlook, segment_volume
+
+    for note in source.notes:
+        _plain(f"note: {note}")
+    block = block or BLOCK
+    if dry_run:
+        seen = outlook(source, target, settings, block=block, ledger=ledger)
+        if as_json:
+            _print_json(asdict(seen))
+            return
+        shape, sides = (" × ".join(map(str, sides)) for sides in (seen.shape, seen.block))
+        _result(
+            f"{shape} voxels in {seen.blocks} blocks of {sides}: {_size(seen.read)} read,"
+            f" {_size(seen.written)} written before compression, {seen.hours:.2g} hours of one"
+            " worker like this one for the network"
+        )
+        return
+    with engine_from(engine or "serial") as workers, _block_bar() as advance:
+        record = segment_volume(
+            source,
+            target,
+            settings,
+            engine=workers,
+            block=block,
+            ledger=ledger,
+            overwrite=overwrite,
+            advance=advance,
+            say=_plain,
+        )
+    if as_json:
+        _print_json(record)
+        return
+    first, last = record["sections"]
+    found = "".join(
+        f", {record[what]} {what}" for what in ("cells", "neurons") if record[what] is not None
+    )
+    _result(f"sections {first}-{last}{found}, {record['seconds']:.1f} s")
+    _result(f"results: {target}")
+
+
+def _triple(text: str) -> tuple[int, int, int]:
+    """Return three whole numbers that commas part."""
+    try:
+        z, y, x = (int(part) for part in text.split(","))
+    except ValueError:
+        raise SettingsError(
+            f"--block {text}: expected Z,Y,X in voxels, for example 8,2048,2048"
+        ) from None
+    return z, y, x
+
+
+def _size(count: float) -> str:
+    """Return bytes in the unit in which they are short to say."""
+    units = ("bytes", "kB", "MB", "GB", "TB", "PB")
+    power = min(len(units) - 1, int(math.log10(max(count, 1))) // 3)
+    return f"{count / 1000**power:.3g} {units[power]}"
 
 
 @app.command()
@@ -985,6 +1105,45 @@ def _sentence(progress: "Progress") -> str:
     validated = "" if progress.v_rand is None else f"  V_rand {progress.v_rand:.4f}"
     left = timedelta(seconds=round(progress.seconds_left))
     return f"step {progress.step}  loss {progress.loss:.4f}{validated}  {left} left"
+
+
+@contextmanager
+def _block_bar() -> "Iterator[Callable[[BlockProgress], None]]":
+    """Show how a run over a volume goes on: a bar a pass, or a line now and then."""
+    last = [0.0]
+
+    def told(progress: "BlockProgress") -> str:
+        rate = (
+            f"  {progress.voxels_per_second / 1e6:.1f} Mvx/s" if progress.voxels_per_second else ""
+        )
+        failed = f"  {progress.failed} failed" if progress.failed else ""
+        left = progress.seconds_left
+        time_left = "" if left is None else f"  {timedelta(seconds=round(left))} left"
+        return f"{progress.name}  {progress.done}/{progress.total} blocks{rate}{failed}{time_left}"
+
+    if not err.is_terminal:
+
+        def line(progress: "BlockProgress") -> None:
+            now = time.monotonic()
+            if now - last[0] >= 10 or progress.done == progress.total:
+                last[0] = now
+                _plain(told(progress))
+
+        yield line
+        return
+
+    from rich.progress import BarColumn, TaskID, TextColumn
+    from rich.progress import Progress as Bar
+
+    with Bar(BarColumn(), TextColumn("{task.description}"), console=err) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def step(progress: "BlockProgress") -> None:
+            if progress.name not in tasks:
+                tasks[progress.name] = bar.add_task(progress.name, total=progress.total)
+            bar.update(tasks[progress.name], completed=progress.done, description=told(progress))
+
+        yield step
 
 
 @contextmanager

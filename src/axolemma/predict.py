@@ -52,13 +52,15 @@ _POSES: dict[Average, tuple[tuple[bool, int], ...]] = {
     "dihedral": tuple((flip, turns) for flip in (False, True) for turns in range(4)),
 }
 
-#: Largest side of a tile in pixels, and what its inner edges count nothing.
-TILE = 1024
-MARGIN = 64
+#: Largest side of a tile in pixels, what its inner edges count nothing, and over how many pixels
+#: more it hands over to the next. What lies beyond the margin changes a trained network's map by
+#: less than 1e-3, at 96 px still by .05.
+TILE = 2048
+MARGIN, RAMP = 160, 32
 
 #: Pixels beyond a part of a section that the network sees too, so that it predicts there what it
 #: predicts in the whole.
-HALO = 2 * MARGIN
+HALO = MARGIN + RAMP
 
 #: Rows of a section that are averaged at once, so that a large one needs no second copy.
 _STRIP = 256
@@ -142,7 +144,7 @@ class Moments(NamedTuple):
     Golub and LeVeque 1983, Am. Stat. 37:242).
     """
 
-    count: float
+    size: float
     mean: float
     squares: float
 
@@ -157,10 +159,10 @@ class Moments(NamedTuple):
         return total
 
     def __add__(self, other: "Moments") -> "Moments":  # type: ignore[override]
-        count, off = self.count + other.count, other.mean - self.mean
-        between = off**2 * self.count * other.count / count
+        count, off = self.size + other.size, other.mean - self.mean
+        between = off**2 * self.size * other.size / count
         return Moments(
-            count, self.mean + off * other.count / count, self.squares + other.squares + between
+            count, self.mean + off * other.size / count, self.squares + other.squares + between
         )
 
     def normal(self) -> tuple[float, float]:
@@ -174,10 +176,8 @@ class Moments(NamedTuple):
         if not math.isfinite(self.squares):
             raise InputError("a section holds values that are not finite (NaN or infinity)")
         if self.squares == 0:
-            raise InputError(
-                f"all pixels of a section are {self.mean:g}; there is nothing to see"
-            )
-        return self.mean, math.sqrt(self.squares / self.count)
+            raise InputError(f"all pixels of a section are {self.mean:g}; there is nothing to see")
+        return self.mean, math.sqrt(self.squares / self.size)
 
 
 def normalise(section: NDArray[Any], of: tuple[float, float] | None = None) -> NDArray[np.float32]:
@@ -254,9 +254,7 @@ def _checked(stack: NDArray[Any], z: int, context: int) -> list[tuple[float, flo
         raise InputError(f"section {z}: {error}") from None
 
 
-def glance(
-    read: Callable[[Box], NDArray[Any]], shape: tuple[int, ...], z: int
-) -> NDArray[Any]:
+def glance(read: Callable[[Box], NDArray[Any]], shape: tuple[int, ...], z: int) -> NDArray[Any]:
     """Return the middle of section `z` of a volume, (1, Y, X): what `polarity_of` looks at."""
     sides = [(max(0, (side - _GLANCE) // 2), (side + _GLANCE) // 2) for side in shape[1:]]
     box = Box((z, *(a for a, _ in sides)), (z + 1, *(b for _, b in sides)))
@@ -508,7 +506,7 @@ def predict_part(
     ).clip(mirror)
     result = np.zeros(wanted.shape, np.float32)
     shape = (looked.shape[0], looked.shape[1])
-    for piece in tiles(shape, size=tile + 2 * frame, margin=MARGIN, multiple=stride):
+    for piece in tiles(shape, size=tile + 2 * frame, margin=MARGIN, ramp=RAMP, multiple=stride):
         box = piece.box.moved(looked.start)
         crop = torch.from_numpy(_seen(read, box, whole, seen)[None]).to(device)
         with torch.inference_mode(), autocast(precision, device):

@@ -28,6 +28,7 @@ from axolemma.modelfile import Model, load_model, state_hash
 from axolemma.objects import Method, link_cells, segment_cells
 from axolemma.pictures import preview
 from axolemma.predict import (
+    TILE,
     Average,
     Polarity,
     Precision,
@@ -39,7 +40,14 @@ from axolemma.predict import (
 )
 from axolemma.settings import SegmentSettings, check
 
-__all__ = ["SMALLEST", "SMOOTHING", "Segmentation", "segment", "segment_stack", "write_segmentation"]
+__all__ = [
+    "SMALLEST",
+    "SMOOTHING",
+    "Segmentation",
+    "segment",
+    "segment_stack",
+    "write_segmentation",
+]
 
 #: What a folder of results holds.
 FILES = {"membrane.tif", "cells.tif", "neurons.tif", "preview.png", "run.json"}
@@ -95,7 +103,7 @@ def segment(
     bad_sections: str = "refuse",
     precision: Precision = "auto",
     device: str = "auto",
-    tile: int = 1024,
+    tile: int = TILE,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Segmentation:
     """Segment sections: numpy in, numpy out.

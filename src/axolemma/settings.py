@@ -305,7 +305,7 @@ class SegmentSettings(_Settings):
     bits: Literal[8, 32] = 32
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    tile: int = Field(default=1024, ge=256, le=65536)
+    tile: int = Field(default=2048, ge=512, le=65536)
 
 
 class CompareSettings(_Settings):

@@ -40,7 +40,14 @@ class Tile:
     weight: NDArray[np.float32]
 
 
-def tiles(shape: tuple[int, int], *, size: int, margin: int, multiple: int = 1) -> Iterator[Tile]:
+def tiles(
+    shape: tuple[int, int],
+    *,
+    size: int,
+    margin: int,
+    ramp: int | None = None,
+    multiple: int = 1,
+) -> Iterator[Tile]:
     """Yield the tiles of a section in C order.
 
     Parameters
@@ -50,7 +57,9 @@ def tiles(shape: tuple[int, int], *, size: int, margin: int, multiple: int = 1) 
     size
         Largest side of a tile; rounded down to `multiple`.
     margin
-        Pixels at a tile's inner edges that count nothing; the ramp beyond it is as long again.
+        Pixels at a tile's inner edges that count nothing.
+    ramp
+        Pixels beyond them over which one tile hands over to the next; as many where None.
     multiple
         Tiles start at multiples of it, so that a strided network sees every tile in the same
         phase as the whole.
@@ -60,21 +69,21 @@ def tiles(shape: tuple[int, int], *, size: int, margin: int, multiple: int = 1) 
     InputError
         If tiles of this size would consist of margins only.
     """
-    axes = [_axis(side, size, margin, multiple) for side in shape]
+    axes = [_axis(side, size, margin, margin if ramp is None else ramp, multiple) for side in shape]
     for (y, rows), (x, columns) in product(*axes):
         box = Box((y, x), (y + len(rows), x + len(columns)))
         yield Tile(box, (rows[:, None] * columns[None, :]).astype(np.float32))
 
 
 def _axis(
-    length: int, size: int, margin: int, multiple: int
+    length: int, size: int, margin: int, ramp: int, multiple: int
 ) -> list[tuple[int, NDArray[np.float64]]]:
     """Return start and weights of every tile along one axis."""
     if length <= size:
         return [(0, np.ones(length))]
     size -= size % multiple
     # Two margins and the ramp between them are shared by neighbours; rounding may take a multiple.
-    shared = 3 * margin + multiple
+    shared = 2 * margin + ramp + multiple
     if size <= shared:
         raise InputError(
             f"tiles of {size} pixels are too small for a margin of {margin}; "
@@ -90,8 +99,8 @@ def _axis(
     for start in starts:
         stop = min(start + size, length)
         position = np.arange(start, stop) + 0.5
-        rise = (position - start - margin) / max(margin, 1) if start > 0 else np.ones(stop - start)
-        fall = (stop - position - margin) / max(margin, 1) if stop < length else 1.0
+        rise = (position - start - margin) / max(ramp, 1) if start > 0 else np.ones(stop - start)
+        fall = (stop - position - margin) / max(ramp, 1) if stop < length else 1.0
         raw.append(np.clip(np.minimum(rise, fall), 0, 1))
     total = np.zeros(length)
     for start, weights in zip(starts, raw, strict=True):

@@ -30,7 +30,15 @@ from axolemma.images.stack import (
 from axolemma.images.truth import TruthIs, read_truth, to_membrane, to_truth
 from axolemma.images.volume import StackVolume, Volume, open_volume
 from axolemma.images.write import appearing, replacing, write_png, write_tiff
-from axolemma.images.zarrs import Kind, ZarrVolume, create_zarr, halved, is_zarr, open_zarr, remove_zarr
+from axolemma.images.zarrs import (
+    Kind,
+    ZarrVolume,
+    create_zarr,
+    halved,
+    is_zarr,
+    open_zarr,
+    remove_zarr,
+)
 
 __all__ = [
     "HDF5",

@@ -18,6 +18,7 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -116,7 +117,15 @@ class ZarrVolume:
                 f" {self.block} in a volume of {self.shape}; write whole blocks"
             )
         array = _array(self.address, writable=True)
-        _asked(self.address, lambda: array.__setitem__(box.slices, voxels))
+        try:
+            array[box.slices] = voxels
+        except OSError as error:
+            raise _unreachable(self.address, error) from error
+        except Exception:
+            # A shard at the border is read before it is written, and one that was damaged cannot
+            # be; nothing in it outlives this.
+            _asked(self.address, lambda: _removed(array, box, self.block))
+            _asked(self.address, lambda: array.__setitem__(box.slices, voxels))
 
 
 def is_zarr(address: str | Path) -> bool:
@@ -312,14 +321,23 @@ def halved(voxels: NDArray[Any], factors: tuple[int, int, int], kind: Kind) -> N
     """
     padding = [(0, -side % n) for side, n in zip(voxels.shape, factors, strict=True)]
     full = np.pad(voxels, padding, mode="edge")
-    (z, y, x), (a, b, c) = full.shape, factors
-    cells = full.reshape(z // a, a, y // b, b, x // c, c).transpose(0, 2, 4, 1, 3, 5)
-    flat = cells.reshape(*cells.shape[:3], -1)
+    # Each sample of what becomes one voxel, all voxels at once: nothing is copied into a new order.
+    offsets = product(*(range(n) for n in factors))
+    samples = [full[a :: factors[0], b :: factors[1], c :: factors[2]] for a, b, c in offsets]
     if kind == "image":
-        mean = flat.mean(axis=-1, dtype=np.float64)
-        return np.asarray(np.rint(mean) if voxels.dtype.kind in "ui" else mean, voxels.dtype)
-    votes = np.stack([(flat == flat[..., n : n + 1]).sum(-1) for n in range(a * b * c)], axis=-1)
-    return np.asarray(np.take_along_axis(flat, votes.argmax(-1)[..., None], -1)[..., 0])
+        total = np.zeros(samples[0].shape, np.float64 if full.dtype.itemsize > 2 else np.float32)
+        for sample in samples:
+            total += sample
+        total /= len(samples)
+        return np.asarray(np.rint(total) if voxels.dtype.kind in "ui" else total, voxels.dtype)
+    best, most = samples[0].copy(), np.zeros(samples[0].shape, np.uint8)
+    for sample in samples:
+        votes = np.zeros(sample.shape, np.uint8)
+        for other in samples:
+            votes += sample == other
+        better = votes > most
+        best[better], most[better] = sample[better], votes[better]
+    return best
 
 
 def _levels(
@@ -430,6 +448,18 @@ def _array(address: str, *, writable: bool) -> Any:
     return _asked(address, lambda: zarr.open_array(_store(address, writable=writable), mode=mode))
 
 
+def _removed(array: Any, box: Box, block: tuple[int, ...]) -> None:
+    """Remove the shards of a box."""
+    from zarr.core.sync import sync
+
+    places = (
+        range(a // side, -(-b // side))
+        for a, b, side in zip(box.start, box.stop, block, strict=True)
+    )
+    for place in product(*places):
+        sync((array.store_path / array.metadata.encode_chunk_key(place)).delete())
+
+
 def _store(address: str, *, writable: bool) -> Any:
     if not address.startswith(_REMOTE):
         return address
@@ -446,10 +476,14 @@ def _asked(address: str, ask: Any) -> Any:
     except (AxolemmaError, MemoryError):
         raise
     except OSError as error:
-        reason = (error.strerror or str(error) or type(error).__name__).lower()
-        raise AxolemmaError(f"{address}: cannot be reached or written, {reason}") from error
+        raise _unreachable(address, error) from error
     except Exception as error:
         text = str(error).strip().splitlines()
         raise ImageError(
             f"{address}: cannot be opened or is damaged ({text[0] if text else 'no details'})"
         ) from error
+
+
+def _unreachable(address: str, error: OSError) -> AxolemmaError:
+    reason = (error.strerror or str(error) or type(error).__name__).lower()
+    return AxolemmaError(f"{address}: cannot be reached or written, {reason}")

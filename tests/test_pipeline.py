@@ -1,0 +1,229 @@
+"""A volume block by block equals the same volume in memory, whoever does the blocks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from axolemma.datasets import phantom
+from axolemma.engines import engine_from
+from axolemma.errors import ImageError, IncompleteError, InputError, SettingsError
+from axolemma.geometry import Box
+from axolemma.images import create_zarr, open_volume, open_zarr, read, write_tiff
+from axolemma.objects import segment_cells
+from axolemma.pipeline import outlook, segment_volume
+from axolemma.segmentation import segment
+from axolemma.settings import SegmentSettings, check
+
+pytest.importorskip("zarr")
+
+SHAPE = (5, 420, 300)
+SIZE = (50.0, 4.0, 4.0)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    path = tmp_path_factory.mktemp("stack") / "stack.tif"
+    write_tiff(path, phantom(SHAPE, seed=5).image, voxel_size=SIZE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(stack):
+    return segment(read(stack).array, average="none", voxel_size=SIZE, precision="fp32")
+
+
+def settings(**options):
+    return check(SegmentSettings, {"average": "none", "precision": "fp32", **options})
+
+
+def run(stack, out, *, engine="serial", block=(2, 128, 256), overwrite=False, **options):
+    with engine_from(engine) as workers:
+        return segment_volume(
+            open_volume(stack),
+            str(out),
+            settings(**options),
+            engine=workers,
+            block=block,
+            overwrite=overwrite,
+        )
+
+
+def everything(address):
+    volume = open_zarr(address)
+    return volume.read(Box.of(volume.shape))
+
+
+def files(folder):
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(Path(folder).rglob("*"))
+        if file.is_file()
+    }
+
+
+@pytest.mark.parametrize("block", [(2, 128, 256), (3, 384, 128), (5, 128, 128), (8, 2048, 2048)])
+def test_blockwise_equals_whole(tmp_path, stack, whole, block):
+    record = run(stack, tmp_path / "out.zarr", block=block)
+    map_ = everything(tmp_path / "out.zarr")
+    # 1e-3 for the blocks, half a grey value for the file.
+    np.testing.assert_allclose(map_ / 255, whole.membrane, atol=1e-3 + 0.5 / 255)
+    expected = segment_cells(
+        (map_ / np.float32(255)).astype(np.float32),
+        boundary=record["boundary"],
+        threshold=record["threshold"],
+    )
+    np.testing.assert_array_equal(everything(tmp_path / "out.zarr/labels/cells"), expected)
+    assert record["cells"] == expected.max()
+    assert record["polarity"] == "dark"
+
+
+def test_floats_and_no_objects(tmp_path, stack, whole):
+    record = run(stack, tmp_path / "out.zarr", bits=32, objects="none")
+    np.testing.assert_allclose(everything(tmp_path / "out.zarr"), whole.membrane, atol=1e-3)
+    assert record["cells"] is None
+    assert not (tmp_path / "out.zarr/labels").exists()
+
+
+@pytest.mark.parametrize("engine", ["processes:2", "dask://"])
+def test_no_engine_changes_a_byte(tmp_path, stack, engine):
+    if engine.startswith("dask"):
+        pytest.importorskip("distributed")
+    run(stack, tmp_path / "a/out.zarr")
+    run(stack, tmp_path / "b/out.zarr", engine=engine)
+    assert files(tmp_path / "a/out.zarr") == files(tmp_path / "b/out.zarr")
+
+
+def test_at_another_size_of_pixels(tmp_path):
+    image = phantom((2, 300, 260), seed=6).image.repeat(2, axis=1).repeat(2, axis=2)
+    write_tiff(tmp_path / "fine.tif", image, voxel_size=(50, 2, 2))
+    run(tmp_path / "fine.tif", tmp_path / "out.zarr", block=(1, 256, 256), objects="none")
+    found = segment(
+        image, average="none", voxel_size=(50, 2, 2), precision="fp32", objects="none"
+    ).membrane
+    np.testing.assert_allclose(everything(tmp_path / "out.zarr") / 255, found, atol=3e-3)
+
+
+def test_a_part_of_the_sections_inverted(tmp_path, stack):
+    image = read(stack).array
+    write_tiff(tmp_path / "inverted.tif", 255 - image)
+    for path, name in ((stack, "a"), (tmp_path / "inverted.tif", "b")):
+        record = run(path, tmp_path / f"{name}.zarr", slices="1-3", voxel_size=SIZE)
+        assert record["sections"] == [1, 3]
+    assert record["polarity"] == "bright"
+    a, b = (everything(tmp_path / f"{n}.zarr").astype(int) for n in "ab")
+    assert a.shape == (3, *SHAPE[1:])
+    assert np.abs(a - b).max() <= 1
+
+
+def test_levels(tmp_path):
+    create_zarr(tmp_path / "in.zarr", (1, 256, 1030), "uint8", block=(1, 256, 1152))[0].write(
+        Box.of((1, 256, 1030)), phantom((1, 256, 1030), seed=1).image
+    )
+    run(tmp_path / "in.zarr", tmp_path / "out.zarr", block=(1, 256, 512))
+    for name in ("out.zarr", "out.zarr/labels/cells"):
+        fine, coarse = (open_zarr(tmp_path / name, level=n) for n in (0, 1))
+        assert coarse.shape == (1, 128, 515)
+        voxels = coarse.read(Box.of(coarse.shape))
+        assert voxels.any()
+        assert np.isin(voxels, fine.read(Box.of(fine.shape))).all() or fine.kind == "image"
+
+
+def test_a_finished_run_is_not_repeated(tmp_path, stack):
+    first = run(stack, tmp_path / "out.zarr")
+    before = files(tmp_path / "out.zarr")
+    assert run(stack, tmp_path / "out.zarr") == first
+    assert files(tmp_path / "out.zarr") == before
+    with pytest.raises(SettingsError, match=r"settings.filled = false, this one true"):
+        run(stack, tmp_path / "out.zarr", filled=True)
+    assert run(stack, tmp_path / "out.zarr", overwrite=True, filled=True)["settings"]["filled"]
+
+
+def test_what_was_damaged_meanwhile_is_done_again(tmp_path, stack):
+    run(stack, tmp_path / "out.zarr")
+    before = files(tmp_path / "out.zarr")
+    (tmp_path / "out.zarr.ledger/run.json").unlink()
+    (tmp_path / "out.zarr/0/c/0/1/0").unlink()
+    (tmp_path / "out.zarr/labels/cells/0/c/1/0/0").write_bytes(b"x" * 1000)
+    run(stack, tmp_path / "out.zarr")
+    assert files(tmp_path / "out.zarr") == before
+
+
+def test_somebody_elses_data_stays(tmp_path, stack):
+    create_zarr(tmp_path / "out.zarr", (1, 2, 3), "uint8")
+    before = files(tmp_path / "out.zarr")
+    with pytest.raises(InputError, match="this is there already"):
+        run(stack, tmp_path / "out.zarr")
+    assert files(tmp_path / "out.zarr") == before
+
+
+def test_bad_sections_are_named(tmp_path):
+    image = phantom((3, 128, 128), seed=2).image
+    image[1] = 7
+    write_tiff(tmp_path / "a.tif", image)
+    with pytest.raises(InputError, match=r"a.tif: section 1: all pixels of a section are 7"):
+        run(tmp_path / "a.tif", tmp_path / "out.zarr")
+
+
+def test_an_input_that_is_cut_short_fails_for_its_blocks_only(tmp_path, stack):
+    source = open_volume(stack)
+    content = stack.read_bytes()
+    copy = tmp_path / "copy.tif"
+    copy.write_bytes(content)
+    opened = open_volume(copy)
+    copy.write_bytes(content[: len(content) // 2])
+    with engine_from("serial") as engine, pytest.raises((ImageError, IncompleteError)):
+        segment_volume(opened, str(tmp_path / "o.zarr"), settings(), engine=engine)
+    assert source.shape == SHAPE
+
+
+def test_the_outlook(tmp_path, stack):
+    seen = outlook(open_volume(stack), str(tmp_path / "o.zarr"), settings(), block=(2, 128, 256))
+    assert (seen.shape, seen.block, seen.blocks) == (SHAPE, (2, 128, 256), 3 * 4 * 2)
+    assert seen.read == np.prod(SHAPE)
+    assert seen.written == np.prod(SHAPE) * (1 + 8 + 4)
+    assert seen.hours > 0
+    assert not (tmp_path / "o.zarr").exists()
+
+
+COMMAND = [sys.executable, "-m", "axolemma", "segment"]
+OPTIONS = ["--average", "none", "--precision", "fp32", "--block", "1,128,128"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["serial", "processes:2"])
+def test_killed_at_any_moment_it_goes_on(tmp_path, stack, engine):
+    """SIGKILL to the process that drives, again and again, until a run comes through."""
+    subprocess.run([*COMMAND, stack, "-o", tmp_path / "a.zarr", *OPTIONS], check=True)
+    again = [*COMMAND, stack, "-o", tmp_path / "b.zarr", *OPTIONS, "--engine", engine]
+    rng = np.random.default_rng(4)
+    for _ in range(12):
+        process = subprocess.Popen(again, start_new_session=True)
+        try:
+            process.wait(timeout=rng.uniform(3, 7))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            time.sleep(0.2)
+    subprocess.run(again, check=True)
+    assert files(tmp_path / "a.zarr") == files(tmp_path / "b.zarr") | {
+        "zarr.json": files(tmp_path / "a.zarr")["zarr.json"]
+    }
+
+
+def test_the_command_line(tmp_path, stack):
+    found = subprocess.run(
+        [*COMMAND, stack, "-o", tmp_path / "a.zarr", *OPTIONS, "--json"],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    record = json.loads(found.stdout)
+    assert record["cells"] == everything(tmp_path / "a.zarr/labels/cells").max()
+    assert "membrane  60/60 blocks" in found.stderr
