@@ -15,7 +15,7 @@ from axolemma import quality
 from axolemma.datasets import load_images, phantom_pairs
 from axolemma.errors import InputError
 from axolemma.geometry import Box, grid
-from axolemma.images import write_tiff
+from axolemma.images import create_zarr, write_tiff
 from axolemma.predict import Moments, normalise
 from axolemma.quality import statistics
 from axolemma.quality.judgement import _TREATMENT
@@ -371,6 +371,27 @@ def test_the_table_and_the_json(call, tissue, tmp_path):
     assert told["sections"][8]["findings"][0]["kind"] == "missing"
     assert told["sections"][8]["sharpness"] is None
     assert told["sections"][3]["shift_nm"][0] == 8 * told["sections"][3]["shift_px"][0]
+
+
+def test_a_volume_is_looked_at_block_by_block(call, tissue, tmp_path, monkeypatch):
+    pytest.importorskip("zarr")
+    stack = damaged(tissue, 8, "folded")
+    shape, block = stack.shape, (4, 64, 64)
+    out = create_zarr(tmp_path / "a.zarr", shape, np.uint8, block=block, voxel_size=(50, 4, 4))[0]
+    out.write(Box.of(shape), stack)
+    asked = []
+    monkeypatch.setattr("axolemma.quality.sections._SIDE", 128)
+    monkeypatch.setattr(
+        "axolemma.images.ZarrVolume.read",
+        lambda self, box: asked.append(box) or stack[box.slices],
+    )
+    code, told, err = call("check", "a.zarr", "--json")
+    assert code == 0, err
+    whole = [quality.as_dict(report, (50, 4, 4)) for report in quality.check_stack(stack)]
+    assert json.loads(told)["sections"] == whole
+    blocks = [box for box in asked if box.shape[0] > 1]
+    assert max(box.shape for box in blocks) == (4, 136, 136)
+    assert len(blocks) == 3 * 4
 
 
 def test_nothing_to_report(call, tmp_path):

@@ -745,23 +745,29 @@ def check(
 
     Example: `axolemma check stack.tif -o sections.csv`
     """
-    from axolemma import datasets, quality, settings, terminal
+    from axolemma import datasets, images, quality, settings, terminal
 
     try:
         size = None if voxel_size is None else settings.voxel_size(voxel_size)
     except ValueError as error:
         raise SettingsError(f"--voxel-size: {error}") from error
-    stack = datasets.load_images(source)
-    for note in stack.notes:
+    found: images.Stack | images.Volume
+    if images.is_zarr(source):
+        found = images.open_volume(source)
+        with _pixel_bar("looking", math.prod(found.shape)) as advance:
+            reports = quality.check_volume(found, advance=advance)
+    else:
+        found = datasets.load_images(source)
+        reports = quality.check_stack(found.array)
+    for note in found.notes:
         _plain(f"note: {note}")
-    size = size or stack.voxel_size
-    reports = quality.check_stack(stack.array)
+    size = size or found.voxel_size
     if output is not None:
         quality.write_csv(output, reports, size)
     if as_json:
         told = [quality.as_dict(report, size) for report in reports]
         sides = None if size is None else list(size)
-        _print_json({"source": stack.source, "voxel_size": sides, "sections": told})
+        _print_json({"source": found.source, "voxel_size": sides, "sections": told})
         return
     for part in terminal.quality(reports, size):
         out.print(part, highlight=False)

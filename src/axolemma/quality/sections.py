@@ -2,22 +2,25 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from axolemma.errors import InputError
-from axolemma.geometry import Box
-from axolemma.images import replacing
+from axolemma.geometry import Box, grid
+from axolemma.images import Volume, replacing
 from axolemma.quality.judgement import SectionReport, judge, usable
 from axolemma.quality.shifts import section_shifts
-from axolemma.quality.statistics import block_statistics, pool
+from axolemma.quality.statistics import HALO, Table, block_statistics, pool
 
-__all__ = ["as_dict", "check_stack", "write_csv"]
+__all__ = ["as_dict", "check_stack", "check_volume", "write_csv"]
 
 VoxelSize = tuple[float, float, float]
+
+_SIDE = 2048  # px, the side of what is looked at at once
 
 
 def check_stack(stack: NDArray[Any]) -> list[SectionReport]:
@@ -54,6 +57,44 @@ def check_stack(stack: NDArray[Any]) -> list[SectionReport]:
     pooled = pool([block_statistics(stack, read=whole, write=whole, shape=stack.shape)])
     shifts = section_shifts(lambda box: stack[box.slices], stack.shape, usable(pooled))
     return judge(pooled, shifts)
+
+
+def check_volume(
+    volume: Volume, *, advance: Callable[[int], None] = lambda _: None
+) -> list[SectionReport]:
+    """Say what is wrong with each section of a volume that need not fit into memory.
+
+    Parameters
+    ----------
+    volume
+        From `images.open_volume`.
+    advance
+        Called with the number of voxels that were looked at.
+
+    Returns
+    -------
+    list of SectionReport
+        One for each section; those of `check_stack`.
+    """
+    whole = Box.of(volume.shape)
+    # Whole blocks of the file, some of them at once within a section.
+    block = (
+        volume.block[0],
+        *(side * max(1, _SIDE // side) for side in volume.block[1:]),
+    )
+    pooled: Table | None = None
+    for _, slab in groupby(grid(volume.shape, block), key=lambda box: box.start[0]):
+        tables = [] if pooled is None else [pooled]
+        for write in slab:
+            read = write.grow(HALO).clip(whole)
+            tables.append(
+                block_statistics(volume.read(read), read=read, write=write, shape=volume.shape)
+            )
+            advance(math.prod(write.shape))
+        pooled = pool(tables)
+    if pooled is None:
+        raise InputError(f"{volume.source}: the volume is empty, its shape is {volume.shape}")
+    return judge(pooled, section_shifts(volume.read, volume.shape, usable(pooled)))
 
 
 def as_dict(report: SectionReport, voxel_size: VoxelSize | None = None) -> dict[str, Any]:
