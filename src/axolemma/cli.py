@@ -284,6 +284,9 @@ def segment(
     filled: Annotated[
         bool | None, typer.Option("--filled", help="Cells touch, without a line between them.")
     ] = None,
+    bad_sections: Annotated[
+        str | None, typer.Option(help="Blank sections, or with NaN: refuse or mask them.")
+    ] = None,
     bits: Annotated[int | None, typer.Option(help="Of the membrane map's file: 32 or 8.")] = None,
     tile: Annotated[int | None, typer.Option(help="Largest side of a tile in pixels.")] = None,
     device: Device = None,
@@ -724,6 +727,102 @@ def augment(
 
 
 @app.command()
+def check(
+    source: Annotated[
+        str, typer.Argument(metavar="STACK", help="Sections to look at; formats as for segment.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="CSV file to make: a line a section.")
+    ] = None,
+    voxel_size: Annotated[
+        str | None, typer.Option(help="Z,Y,X in nm, to give shifts in nm: 50,4,4.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Look for sections that are blank, folded, out of focus, noisy, dark, shifted or doubled.
+
+    Findings are results: the exit code is 0 whatever is found.
+
+    Example: `axolemma check stack.tif -o sections.csv`
+    """
+    from axolemma import datasets, images, quality, settings, terminal
+
+    try:
+        size = None if voxel_size is None else settings.voxel_size(voxel_size)
+    except ValueError as error:
+        raise SettingsError(f"--voxel-size: {error}") from error
+    found: images.Stack | images.Volume
+    if images.is_zarr(source):
+        found = images.open_volume(source)
+        with _pixel_bar("looking", math.prod(found.shape)) as advance:
+            reports = quality.check_volume(found, advance=advance)
+    else:
+        found = datasets.load_images(source)
+        reports = quality.check_stack(found.array)
+    for note in found.notes:
+        _plain(f"note: {note}")
+    size = size or found.voxel_size
+    if output is not None:
+        quality.write_csv(output, reports, size)
+    if as_json:
+        told = [quality.as_dict(report, size) for report in reports]
+        sides = None if size is None else list(size)
+        _print_json({"source": found.source, "voxel_size": sides, "sections": told})
+        return
+    for part in terminal.quality(reports, size):
+        out.print(part, highlight=False)
+    if output is not None:
+        _result(f"{output}")
+
+
+@app.command()
+def view(
+    source: Annotated[
+        str,
+        typer.Argument(help="OME-Zarr, folder of a segmentation, or any stack of image or labels."),
+    ],
+    image: Annotated[
+        Path | None, typer.Option(help="The stack that was segmented, to lie under it.")
+    ] = None,
+    voxel_size: Annotated[
+        str | None, typer.Option(help="Z,Y,X in nm, where the files do not say: 50,4,4.")
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of the page; 0 takes any that is free.")
+    ] = 0,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Print the address and open nothing.")
+    ] = False,
+) -> None:
+    """Look at image, membranes and neurons in 3D, in a browser, until Ctrl-C.
+
+    Example: `axolemma view segmented --image stack.tif`
+    """
+    import webbrowser
+
+    from axolemma import settings
+    from axolemma import view as room
+
+    try:
+        size = None if voxel_size is None else settings.voxel_size(voxel_size)
+    except ValueError as error:
+        raise SettingsError(f"--voxel-size: {error}") from error
+    layers = room.read_layers(source, image=image)
+    viewer = room.open_viewer(layers, voxel_size=size, port=port)
+    try:
+        url = viewer.get_viewer_url()
+        _result(url)
+        _plain(f"{', '.join(layer.name for layer in layers)}; Ctrl-C ends it")
+        if not no_browser:
+            webbrowser.open(url)
+        _forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        room.close_viewer()
+
+
+@app.command()
 def measure(
     labels: Annotated[Path, typer.Argument(help="TIFF of cells or neurons, 0 = membrane.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="CSV file to make.")],
@@ -906,6 +1005,12 @@ def info(
     for key, value in _flat(values):
         table.add_row(key, str(value))
     out.print(table, highlight=False)
+
+
+def _forever() -> None:
+    """Wait until somebody ends it."""
+    while True:
+        time.sleep(3600)
 
 
 def _given(

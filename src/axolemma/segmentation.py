@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from axolemma._version import __version__
 from axolemma.errors import InputError
-from axolemma.images import Stack, appearing, check_image, parse_slices, write_png, write_tiff
+from axolemma.images import (
+    Stack,
+    appearing,
+    blank_sections,
+    check_image,
+    parse_slices,
+    write_png,
+    write_tiff,
+)
 from axolemma.modelfile import Model, load_model, state_hash
 from axolemma.objects import GAP, GROWTH, Method, link_cells, segment_cells
 from axolemma.pictures import preview
@@ -67,6 +75,8 @@ class Segmentation:
         A pixel is cell interior where ``1 - membrane > threshold``.
     polarity
         Whether the input's membranes are ``"dark"`` or ``"bright"``.
+    masked
+        Sections that show nothing and were taken for membrane everywhere.
     """
 
     membrane: NDArray[np.float32]
@@ -75,6 +85,7 @@ class Segmentation:
     boundary: float
     threshold: float
     polarity: Polarity
+    masked: tuple[int, ...] = ()
 
 
 def segment(
@@ -89,6 +100,7 @@ def segment(
     method: Method = "multicut",
     boundary: float | None = None,
     filled: bool = False,
+    bad_sections: str = "refuse",
     precision: Precision = "auto",
     device: str = "auto",
     tile: int = TILE,
@@ -105,7 +117,8 @@ def segment(
     voxel_size
         (Z, Y, X) in nm. Where its pixels are not of the size that the model learned at, sections
         are enlarged or shrunk for the network, and the results have the input's pixels again.
-    polarity, threshold, average, objects, method, boundary, filled, precision, device, tile
+    polarity, threshold, average, objects, method, boundary, filled, bad_sections, precision,
+    device, tile
         See `SegmentSettings`.
     advance
         Called with the number of section pixels that were finished.
@@ -139,6 +152,7 @@ def segment(
             "method": method,
             "boundary": boundary,
             "filled": filled,
+            "bad_sections": bad_sections,
             "precision": precision,
             "tile": tile,
         },
@@ -153,10 +167,15 @@ def segment(
     stack = array.reshape(-1, *array.shape[-2:])
     pixel = enlargement(chosen.voxel_size, loaded.info.voxel_size)
     magnification = loaded.info.magnification * pixel
-    found = choose_polarity(chosen.polarity, stack, magnification=magnification)
+    masked = blank_sections(stack) if chosen.bad_sections == "mask" else []
+    usable = np.setdiff1d(np.arange(len(stack)), masked)
+    if not usable.size:
+        raise InputError("every section is blank or holds NaN; there is nothing to segment")
+    seen = stack[usable] if masked else stack
+    found = choose_polarity(chosen.polarity, seen, magnification=magnification)
     sections = membrane_map(
         loaded.network,
-        stack,
+        seen,
         polarity=found,
         context=loaded.info.context,
         magnification=magnification,
@@ -166,8 +185,8 @@ def segment(
         tile=tile,
         advance=advance,
     )
-    membrane = np.empty(stack.shape, np.float32)
-    for z, section in enumerate(sections):
+    membrane = np.ones(stack.shape, np.float32)
+    for z, section in zip(usable, sections, strict=True):
         membrane[z] = section
     between = loaded.info.boundary if boundary is None else boundary
     cells = neurons = None
@@ -186,7 +205,9 @@ def segment(
                 cells, membrane=membrane, growth=GROWTH / pixel, gap=GAP / pixel
             ).reshape(array.shape)
         cells = cells.reshape(array.shape)
-    return Segmentation(membrane.reshape(array.shape), cells, neurons, between, cut, found)
+    return Segmentation(
+        membrane.reshape(array.shape), cells, neurons, between, cut, found, tuple(masked)
+    )
 
 
 def segment_stack(
@@ -230,7 +251,9 @@ def segment_stack(
     count = len(stack.array)
     chosen = parse_slices(settings.slices, count) if settings.slices else range(count)
     array = stack.array[chosen.start : chosen.stop]
-    check_image(replace(stack, array=array), first=chosen.start)
+    if settings.bad_sections == "refuse":
+        part = replace(stack, array=array)
+        check_image(part, first=chosen.start, instead=", or say --bad-sections mask")
     voxel_size = settings.voxel_size or stack.voxel_size
     with appearing(out, record="run.json", files=FILES, overwrite=overwrite) as partial:
         result = segment(
@@ -243,6 +266,7 @@ def segment_stack(
             method=settings.method,
             boundary=settings.boundary,
             filled=settings.filled,
+            bad_sections=settings.bad_sections,
             voxel_size=voxel_size,
             precision=settings.precision,
             device=settings.device,
@@ -262,6 +286,7 @@ def segment_stack(
                     *stack.notes,
                     *_size_notes(voxel_size, model),
                     *_polarity_notes(settings.polarity, result.polarity),
+                    *_masked_notes([chosen.start + z for z in result.masked]),
                 ],
             },
             "model": {"source": model.source, "weights_sha256": state_hash(model.network)},
@@ -327,7 +352,8 @@ def write_segmentation(
                 holds=holds,
                 info=about,
             )
-    middle = len(array) // 2
+    usable = np.setdiff1d(np.arange(len(array)), result.masked)
+    middle = int(usable[len(usable) // 2])
     shown = result.cells if result.neurons is None else result.neurons
     objects = None if shown is None else shown[middle]
     write_png(folder / "preview.png", preview(array[middle], result.membrane[middle], objects))
@@ -360,4 +386,14 @@ def _polarity_notes(asked: str, found: Polarity) -> list[str]:
     return [
         "the membranes look bright, so the grey values were inverted for the network; say "
         "--polarity dark if they are not"
+    ]
+
+
+def _masked_notes(masked: list[int]) -> list[str]:
+    if not masked:
+        return []
+    names = f"section{'s' * (len(masked) > 1)} {', '.join(map(str, masked))}"
+    return [
+        f"blank, or with NaN, and masked: {names}; there is membrane everywhere and no cell, and"
+        " neurons are linked across"
     ]

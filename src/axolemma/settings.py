@@ -281,6 +281,10 @@ class SegmentSettings(_Settings):
         None. Lower values find more cells.
     filled
         Let cells touch instead of leaving a line one pixel wide between them.
+    bad_sections
+        What happens to sections of one grey value, or with NaN or infinity: ``refuse`` the
+        stack, or ``mask`` them: they are membrane everywhere, without cells, and neurons are linked
+        across them.
     bits
         Of the membrane map's file: 32 for float, 8 for unsigned integers scaled to 255.
     device, precision, tile
@@ -297,6 +301,7 @@ class SegmentSettings(_Settings):
     method: Literal["multicut", "mean", "threshold"] = "multicut"
     boundary: float | None = Field(default=None, gt=0, lt=1)
     filled: bool = False
+    bad_sections: Literal["refuse", "mask"] = "refuse"
     bits: Literal[8, 32] = 32
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"

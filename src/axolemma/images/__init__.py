@@ -19,7 +19,14 @@ path; what had to be converted is said in `Stack.notes`, which the caller prints
 from axolemma.images.hdf5 import HDF5, Dataset, hdf5_datasets, split_inside
 from axolemma.images.numbers import numbered
 from axolemma.images.read import read, read_image, section_files
-from axolemma.images.stack import Stack, check_finite, check_image, check_pair, parse_slices
+from axolemma.images.stack import (
+    Stack,
+    blank_sections,
+    check_finite,
+    check_image,
+    check_pair,
+    parse_slices,
+)
 from axolemma.images.truth import TruthIs, read_truth, to_membrane, to_truth
 from axolemma.images.volume import StackVolume, Volume, open_volume
 from axolemma.images.write import appearing, replacing, write_png, write_tiff
@@ -43,6 +50,7 @@ __all__ = [
     "Volume",
     "ZarrVolume",
     "appearing",
+    "blank_sections",
     "check_finite",
     "check_image",
     "check_pair",
