@@ -305,6 +305,10 @@ def segment(
             help="For an OME-Zarr: folder of what is done so far, that all workers reach."
         ),
     ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(help="For an OME-Zarr: a volume, not 0 where there is tissue."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="For an OME-Zarr: say what it would take, no more.")
     ] = False,
@@ -322,7 +326,13 @@ def segment(
 
     Example: `axolemma segment stack.tif --voxel-size 50,4,4 -o segmented`
     """
-    wiring = {"engine": engine, "block": block, "ledger": ledger, "dry_run": dry_run or None}
+    wiring = {
+        "engine": engine,
+        "block": block,
+        "ledger": ledger,
+        "mask": mask,
+        "dry_run": dry_run or None,
+    }
     values = _given(locals(), config, also=(*wiring, "wiring"))
 
     from axolemma.images import is_zarr, open_volume
@@ -330,18 +340,18 @@ def segment(
 
     settings = check(SegmentSettings, values)
     if output is not None and is_zarr(output):
-        blocks = None if block is None else _triple(block)
-        _segment_volume(
-            open_volume(source),
-            output,
-            settings,
-            engine,
-            blocks,
-            ledger,
-            dry_run,
-            overwrite,
-            as_json,
-        )
+        job = {
+            "ledger": ledger,
+            "mask": None if mask is None else open_volume(mask),
+            **({} if block is None else {"block": _triple(block)}),
+        }
+        volume = open_volume(source)
+        for note in volume.notes:
+            _plain(f"note: {note}")
+        if dry_run:
+            _look_ahead(volume, output, settings, job, as_json)
+        else:
+            _segment_volume(volume, output, settings, job, engine or "serial", overwrite, as_json)
         return
     for name, given in wiring.items():
         if given is not None:
@@ -378,46 +388,45 @@ def segment(
     _result(f"results: {folder}")
 
 
+def _look_ahead(
+    source: "Volume", target: str, settings: "SegmentSettings", job: dict[str, Any], as_json: bool
+) -> None:
+    from axolemma.pipeline import outlook
+
+    seen = outlook(source, target, settings, **job)
+    if as_json:
+        _print_json(asdict(seen))
+        return
+    shape, sides = (" × ".join(map(str, sides)) for sides in (seen.shape, seen.block))
+    _result(
+        f"{shape} voxels in {seen.blocks} blocks of {sides}: {_size(seen.read)} read,"
+        f" {_size(seen.written)} written before compression, {seen.hours:.2g} hours of one worker"
+        " like this one for the network"
+    )
+
+
 def _segment_volume(
     source: "Volume",
     target: str,
     settings: "SegmentSettings",
-    engine: str | None,
-    block: tuple[int, int, int] | None,
-    ledger: Path | None,
-    dry_run: bool,
+    job: dict[str, Any],
+    engine: str,
     overwrite: bool,
     as_json: bool,
 ) -> None:
     from axolemma.engines import engine_from
-    from axolemma.pipeline import BLOCK, outlook, segment_volume
+    from axolemma.pipeline import segment_volume
 
-    for note in source.notes:
-        _plain(f"note: {note}")
-    block = block or BLOCK
-    if dry_run:
-        seen = outlook(source, target, settings, block=block, ledger=ledger)
-        if as_json:
-            _print_json(asdict(seen))
-            return
-        shape, sides = (" × ".join(map(str, sides)) for sides in (seen.shape, seen.block))
-        _result(
-            f"{shape} voxels in {seen.blocks} blocks of {sides}: {_size(seen.read)} read,"
-            f" {_size(seen.written)} written before compression, {seen.hours:.2g} hours of one"
-            " worker like this one for the network"
-        )
-        return
-    with engine_from(engine or "serial") as workers, _block_bar() as advance:
+    with engine_from(engine) as workers, _block_bar() as advance:
         record = segment_volume(
             source,
             target,
             settings,
             engine=workers,
-            block=block,
-            ledger=ledger,
             overwrite=overwrite,
             advance=advance,
             say=_plain,
+            **job,
         )
     if as_json:
         _print_json(record)

@@ -44,6 +44,7 @@ __all__ = [
     "SMALLEST",
     "SMOOTHING",
     "Segmentation",
+    "notes_on",
     "segment",
     "segment_stack",
     "write_segmentation",
@@ -284,9 +285,12 @@ def segment_stack(
                 "dtype": str(array.dtype),
                 "notes": [
                     *stack.notes,
-                    *_size_notes(voxel_size, model),
-                    *_polarity_notes(settings.polarity, result.polarity),
-                    *_masked_notes([chosen.start + z for z in result.masked]),
+                    *notes_on(
+                        voxel_size,
+                        model,
+                        polarity=(settings.polarity, result.polarity),
+                        masked=[chosen.start + z for z in result.masked],
+                    ),
                 ],
             },
             "model": {"source": model.source, "weights_sha256": state_hash(model.network)},
@@ -358,6 +362,33 @@ def write_segmentation(
     objects = None if shown is None else shown[middle]
     write_png(folder / "preview.png", preview(array[middle], result.membrane[middle], objects))
     (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def notes_on(
+    voxel_size: tuple[float, float, float] | None,
+    model: Model,
+    *,
+    polarity: tuple[str, Polarity],
+    masked: list[int],
+) -> list[str]:
+    """Return a sentence for everything about an input that had to be decided.
+
+    Parameters
+    ----------
+    voxel_size
+        (Z, Y, X) in nm, None where it is not known.
+    model
+        That sees it.
+    polarity
+        What was asked for, and what it is.
+    masked
+        Numbers of the sections that were left out.
+    """
+    return [
+        *_size_notes(voxel_size, model),
+        *_polarity_notes(*polarity),
+        *_masked_notes(masked),
+    ]
 
 
 def _size_notes(voxel_size: tuple[float, float, float] | None, model: Model) -> list[str]:
