@@ -98,7 +98,7 @@ def segment(
     threshold: float | None = None,
     average: Average = "dihedral",
     objects: str = "cells",
-    method: Method = "multicut",
+    method: Method = "mean",
     boundary: float | None = None,
     filled: bool = False,
     bad_sections: str = "refuse",
