@@ -140,3 +140,14 @@ def test_cells_at_opposite_borders_do_not_touch(method):
     found = blockwise(section, (60, 90), method=method)
     assert found.max() == 2
     np.testing.assert_array_equal(found, segment_cells(section, method=method))
+
+
+def test_cells_whose_seeds_lie_beyond_the_halo():
+    y, x = np.indices((120, 500))
+    # The middle one widens all the way to the right, the others to the left.
+    wedges = (np.abs(np.abs(y - 60) - 5 - 0.06 * x) < 2).astype(np.float32)[None]
+    whole = segment_cells(wedges, filled=True)
+    assert whole.max() == 3
+    for block in ((50, 60), (70, 120)):
+        found = blockwise(wedges, block, halo=40, filled=True)
+        np.testing.assert_array_equal(found[wedges == 0], whole[wedges == 0])

@@ -241,8 +241,12 @@ def _shrunk(section: NDArray[np.float32], coarse: tuple[int, ...]) -> NDArray[np
     """Average blocks of pixels; what is left over at the far borders is dropped."""
     height, width = coarse
     whole = section[: height * _COARSE, : width * _COARSE]
-    blocks = whole.reshape(height, _COARSE, width, _COARSE).mean(axis=(1, 3))
-    return np.asarray(blocks, np.float32)
+    # In an order of adding that does not depend on the shape of the part.
+    total = np.zeros(coarse, np.float32)
+    for y in range(_COARSE):
+        for x in range(_COARSE):
+            total += whole[y::_COARSE, x::_COARSE]
+    return total / np.float32(_COARSE**2)
 
 
 def _enlarged(field: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.int32]:

@@ -156,8 +156,8 @@ def ranks(
     before = until[start] - counts[start]
     length = np.diff(np.append(before, until[-1:])).astype(np.int64)
     at = np.searchsorted(until, before + length // _GAP, side="right")
-    pairs = np.stack((low[start], high[start]), axis=1)
-    return Contacts(pairs, length, levels[at].astype(np.float64), floors.astype(np.float64))
+    both = np.stack((low[start], high[start]), axis=1).astype(np.int64)
+    return Contacts(both, length, levels[at].astype(np.float64), floors.astype(np.float64))
 
 
 def lowest(labels: NDArray[np.integer], membrane: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -15,6 +15,8 @@
 
 The sides of the section itself have no margin. A fragment is named after the first pixel of its
 seed, so that all blocks that see the seed give it the same name without talking to each other.
+Where a seed is too far, the name differs, and joining makes one of both: between parts of a cell
+on two sides of a face nothing rises.
 """
 
 from typing import Literal
@@ -126,7 +128,7 @@ def cut_block(
     -------
     labels
         uint64, the shape of `write`: 1 + the place in the volume, in C order, of the first pixel
-        of the fragment's seed that the block sees; 0 where no seed is in reach, and with
+        of the fragment's seed that the block sees; 0 where there is no interior in reach, and with
         ``threshold`` on membrane.
     tables
         For every section of the block, see `cut_section`.
@@ -204,13 +206,13 @@ def cut_section(
     if method == "threshold":
         inner = write.within(read)
         membrane, zone = membrane[inner.slices], write
-        seeds = _labelled(1.0 - membrane.astype(np.float64) > threshold)
+        seeds = _labelled(1.0 - membrane.astype(np.float64) > threshold, corners=False)
         found = seeds
     else:
         zone = _zone(read, write, shape, _margin(smoothing, depth))
         interior = 1.0 - membrane > threshold
         inner = zone.within(read)
-        seeds, deep = _seeds(interior, smoothing, depth, inner.slices)
+        seeds, deep = _seeds(interior, smoothing, depth, inner.slices, _ends(zone, shape))
         membrane = membrane[inner.slices]
         found = _flooded(membrane, seeds, deep, depth)
     names = _names(seeds, zone, z, shape)
@@ -278,24 +280,43 @@ def _zone(read: Box, write: Box, shape: tuple[int, int], margin: int) -> Box:
     return Box(start, stop)
 
 
+def _ends(box: Box, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the outermost pixels of a box beyond which the section goes on."""
+    ends = np.zeros(box.shape, bool)
+    ends[:1] |= box.start[0] > 0
+    ends[-1:] |= box.stop[0] < shape[0]
+    ends[:, :1] |= box.start[1] > 0
+    ends[:, -1:] |= box.stop[1] < shape[1]
+    return ends
+
+
 def _seeds(
     interior: NDArray[np.bool_],
     smoothing: float,
     depth: float,
     zone: tuple[slice, ...] = (slice(None), slice(None)),
+    ends: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Return the seeds and the depths in a part of what is seen."""
-    deep = np.minimum(distances(interior), np.float32(depth))
+    deep: NDArray[np.float32] = np.minimum(distances(interior), np.float32(depth))
     smooth = ndimage.gaussian_filter(deep, smoothing) if smoothing > 0 else deep
     peaks = (ndimage.maximum_filter(smooth, 3) == smooth) & interior
-    return _labelled(peaks[zone], np.ones((3, 3))), np.asarray(deep[zone])
+    seeds = _labelled(peaks[zone], corners=True)
+    if ends is not None and ends.any():
+        # What leads on to a seed beyond has one here as well: at its deepest place. Else it would
+        # be flooded from other cells, across a membrane.
+        pieces = _labelled(interior[zone], corners=False)
+        lacking = np.setdiff1d(pieces[ends], np.append(pieces[seeds > 0], 0))
+        if len(lacking):
+            deepest = np.array(ndimage.maximum_position(smooth[zone], pieces, lacking))
+            seeds[tuple(deepest.T)] = int(seeds.max()) + 1 + np.arange(len(lacking))
+    return seeds, deep[zone]
 
 
-def _labelled(
-    mask: NDArray[np.bool_], structure: NDArray[np.floating] | None = None
-) -> NDArray[np.int32]:
-    labels, _ = ndimage.label(mask, structure)
-    return np.asarray(labels, np.int32)
+def _labelled(mask: NDArray[np.bool_], *, corners: bool) -> NDArray[np.int32]:
+    labels = np.empty(mask.shape, np.int32)
+    ndimage.label(mask, np.ones((3, 3)) if corners else None, output=labels)
+    return labels
 
 
 def _flooded(
