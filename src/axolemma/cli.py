@@ -275,7 +275,7 @@ def segment(
     ] = None,
     objects: Annotated[str | None, typer.Option(help="none, cells or neurons.")] = None,
     method: Annotated[
-        str | None, typer.Option(help="Of finding cells: multicut, mean or threshold.")
+        str | None, typer.Option(help="Of finding cells: mean, multicut or threshold.")
     ] = None,
     boundary: Annotated[
         float | None,

@@ -86,7 +86,7 @@ def segment(
     threshold: float | None = None,
     average: Average = "dihedral",
     objects: str = "cells",
-    method: Method = "multicut",
+    method: Method = "mean",
     boundary: float | None = None,
     filled: bool = False,
     precision: Precision = "auto",

@@ -274,7 +274,7 @@ class SegmentSettings(_Settings):
         ``cells`` labels the cells of every section, ``neurons`` also links them through the stack;
         ``none`` stops at the membrane map.
     method
-        How cells are found: ``multicut`` and ``mean`` judge contacts as a whole, ``threshold``
+        How cells are found: ``mean`` and ``multicut`` judge contacts as a whole, ``threshold``
         takes the pieces of interior; see `axolemma.objects.segment_cells`.
     boundary
         How far the membrane map must rise between two cells to part them; the model's own where
@@ -294,7 +294,7 @@ class SegmentSettings(_Settings):
     threshold: float | None = Field(default=None, ge=0, lt=1)
     average: Literal["none", "flips", "dihedral"] = "dihedral"
     objects: Literal["none", "cells", "neurons"] = "cells"
-    method: Literal["multicut", "mean", "threshold"] = "multicut"
+    method: Literal["multicut", "mean", "threshold"] = "mean"
     boundary: float | None = Field(default=None, gt=0, lt=1)
     filled: bool = False
     bits: Literal[8, 32] = 32

@@ -32,14 +32,14 @@ from axolemma.objects.tables import looked_up
 __all__ = ["BOUNDARIES", "merge", "number_cells", "paint_cells", "segment_cells"]
 
 #: Boundaries to choose from on validation sections.
-BOUNDARIES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
+BOUNDARIES = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
 
 
 def segment_cells(
     membrane: NDArray[np.floating],
     *,
-    boundary: float = 0.4,
-    method: Method = "multicut",
+    boundary: float = 0.6,
+    method: Method = "mean",
     threshold: float = 0.5,
     smoothing: float = 2.0,
     depth: float = DEPTH,
@@ -56,9 +56,9 @@ def segment_cells(
         How far the membrane map must rise between two cells, see `contacts`, to part them rather
         than to join them; between 0 and 1. Lower values find more cells.
     method
-        ``multicut`` weighs all contacts of a section at once, each by its length; ``mean`` joins
-        the two cells with the least membrane between them, again and again; ``threshold`` takes
-        the pieces of interior as they are.
+        ``mean`` joins the two cells with the least rise between them, again and again, and takes
+        what then lies between cells anew; ``multicut`` weighs all contacts of fragments at once,
+        each by its length; ``threshold`` takes the pieces of interior as they are.
     threshold
         A pixel is cell interior where ``1 - membrane > threshold``: what ``threshold`` labels, and
         where the others have the seeds of their fragments.
@@ -86,8 +86,8 @@ def segment_cells(
 
     References
     ----------
-    Watershed fragments and multicut: Beier et al. 2017, Nat. Methods 14:101. Mean agglomeration:
-    Bailoni et al. 2022, GASP, CVPR, 11645.
+    Watershed fragments and multicut: Beier et al. 2017, Nat. Methods 14:101. Agglomeration by what
+    lies between two cells: Funke et al. 2019, IEEE TPAMI 41:1669.
     """
     if membrane.ndim != 3:
         raise InputError(f"a membrane map has axes (Z, Y, X), this one shape {membrane.shape}")
@@ -184,7 +184,7 @@ def merge(
     found: Contacts,
     *,
     boundary: float,
-    method: Literal["multicut", "mean"] = "multicut",
+    method: Literal["multicut", "mean"] = "mean",
     smallest: float = 0.0,
 ) -> NDArray[np.uint32]:
     """Join the fragments of a section that belong to one cell.
@@ -206,7 +206,7 @@ def merge(
     if not pieces.any():
         return np.zeros(pieces.shape, np.uint32)
     # Fragments are numbered from 1 on, the nodes of a graph from 0.
-    found = Contacts(found.pairs - 1, found.length, found.rise)
+    found = Contacts(found.pairs - 1, found.length, found.level, found.floors[1:])
     sizes = np.bincount(pieces.ravel())[1:]
     cells = join(sizes, found, boundary=boundary, method=method, smallest=smallest)
     return np.asarray(np.concatenate(([0], cells + 1)).astype(np.uint32)[pieces])

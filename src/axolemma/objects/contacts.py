@@ -28,14 +28,22 @@ class Contacts:
         (m, 2), the lower label first.
     length
         (m,), how many pairs of neighbouring pixels lie on either side.
-    rise
-        (m,), in [0, 1]: how far the membrane map along the contact, but for its lowest fifth,
-        stands above what it falls to in both labels.
+    level
+        (m,), in [0, 1]: the membrane map along the contact, but for its lowest fifth.
+    floors
+        (n,), in [0, 1]: for every label from 0 on, the minimum of the map in it; 1 for numbers
+        that are none.
     """
 
     pairs: NDArray[np.int64]
     length: NDArray[np.int64]
-    rise: NDArray[np.float64]
+    level: NDArray[np.float64]
+    floors: NDArray[np.float64]
+
+    @property
+    def rise(self) -> NDArray[np.float64]:
+        """How far the level stands above what the map falls to in both labels, (m,)."""
+        return np.asarray(np.maximum(self.level - self.floors[self.pairs].max(axis=1), 0))
 
 
 def contacts(labels: NDArray[np.integer], membrane: NDArray[np.floating]) -> Contacts:
@@ -148,9 +156,8 @@ def ranks(
     before = until[start] - counts[start]
     length = np.diff(np.append(before, until[-1:]))
     at = np.searchsorted(until, before + length // _GAP, side="right")
-    floor = np.maximum(floors[low[start]], floors[high[start]])
-    rise = levels[at].astype(np.float64) - floor
-    return Contacts(np.stack((low[start], high[start]), axis=1), length, np.maximum(rise, 0))
+    both = np.stack((low[start], high[start]), axis=1)
+    return Contacts(both, length, levels[at].astype(np.float64), floors.astype(np.float64))
 
 
 def lowest(labels: NDArray[np.integer], membrane: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -99,7 +99,7 @@ def cut_block(
     read: Box | None = None,
     write: Box | None = None,
     shape: tuple[int, int, int] | None = None,
-    method: Literal["multicut", "mean", "threshold"] = "multicut",
+    method: Literal["multicut", "mean", "threshold"] = "mean",
     threshold: float = 0.5,
     smoothing: float = 2.0,
     depth: float = DEPTH,

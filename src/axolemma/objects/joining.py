@@ -9,7 +9,7 @@ from scipy.sparse.csgraph import connected_components
 
 from axolemma.objects.contacts import Contacts, ranks
 from axolemma.objects.fragments import BELOW, RIGHT, SEED
-from axolemma.objects.solvers import average_linkage, multicut
+from axolemma.objects.solvers import multicut
 from axolemma.objects.tables import Tables, places
 
 __all__ = ["Method", "join", "join_fragments"]
@@ -24,8 +24,8 @@ def join_fragments(
     tables: Tables,
     width: int,
     *,
-    boundary: float = 0.4,
-    method: Method = "multicut",
+    boundary: float = 0.6,
+    method: Method = "mean",
     smallest: float = 25.0,
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """Find the cells of a section from the tables of all its blocks.
@@ -88,7 +88,7 @@ def join(
     found: Contacts,
     *,
     boundary: float,
-    method: Literal["multicut", "mean"] = "multicut",
+    method: Literal["multicut", "mean"] = "mean",
     smallest: float = 0.0,
 ) -> NDArray[np.int64]:
     """Part a graph of fragments into cells.
@@ -107,11 +107,11 @@ def join(
     NDArray[np.int64]
         (n,), the cell of each fragment, from 0 on in the order of their first fragments.
     """
-    odds = _odds(boundary) - _odds(found.rise)
     if method == "multicut":
+        odds = _odds(boundary) - _odds(found.rise)
         part = multicut(len(sizes), found.pairs, odds * found.length)
     else:
-        part = average_linkage(len(sizes), found.pairs, odds, found.length)
+        part = _agglomerated(found, len(sizes), boundary)
     return _without_small(part, found, sizes, smallest)
 
 
@@ -135,6 +135,36 @@ def _odds(share: NDArray[np.float64] | float) -> NDArray[np.float64]:
     return np.asarray(np.log(sure / (1 - sure)))
 
 
+def _agglomerated(found: Contacts, count: int, boundary: float) -> NDArray[np.int64]:
+    """Join the two parts with the least rise between them, as long as it is below a boundary.
+
+    The level between two parts is the mean over the contacts of their fragments, by length; the
+    floor of a part is its minimum. So a fragment that is dark throughout is judged on its own as
+    long as it is alone, and together with the cell that it was joined to afterwards.
+    """
+    part = np.arange(count)
+    between = found
+    while True:
+        rise = between.rise
+        # All pairs that are nearest to each other join at once. Nothing that they touch comes
+        # nearer by that, as a mean is no less than its least term and floors only fall, so it is
+        # what joining one by one gives. Among equals the longest contact comes first: by number
+        # a row of them would join one in a round.
+        order = np.lexsort((-between.length, rise))
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        first = np.full(len(between.floors), len(order))
+        np.minimum.at(first, between.pairs.ravel(), np.repeat(place, 2))
+        joins = (first[between.pairs] == place[:, None]).all(axis=1) & (rise < boundary)
+        if not joins.any():
+            return _united(count, np.stack((part, np.arange(count))))
+        low, high = between.pairs[joins].T
+        into = np.arange(len(between.floors))
+        into[high] = low
+        part = into[part]
+        between = _between(into, between)
+
+
 def _without_small(
     part: NDArray[np.int64], found: Contacts, sizes: NDArray[np.number], smallest: float
 ) -> NDArray[np.int64]:
@@ -155,7 +185,11 @@ def _between(part: NDArray[np.int64], found: Contacts) -> Contacts:
     """Return the contacts of cells that consist of fragments, from those of the fragments."""
     ends = np.sort(part[found.pairs], axis=1)
     apart = ends[:, 0] != ends[:, 1]
-    pairs, which = np.unique(ends[apart], axis=0, return_inverse=True)
-    length = np.bincount(which.ravel(), found.length[apart], len(pairs))
-    total = np.bincount(which.ravel(), (found.rise * found.length)[apart], len(pairs))
-    return Contacts(pairs, length.astype(np.int64), total / length)
+    floors = np.ones(int(part.max(initial=-1)) + 1)
+    np.minimum.at(floors, part, found.floors)
+    base = max(len(floors), 1)
+    keys, which = np.unique(ends[apart] @ [base, 1], return_inverse=True)
+    length = np.bincount(which, found.length[apart], len(keys))
+    total = np.bincount(which, (found.level * found.length)[apart], len(keys))
+    pairs = np.stack(np.divmod(keys, base), axis=1)
+    return Contacts(pairs, length.astype(np.int64), total / length, floors)

@@ -5,14 +5,12 @@ everything that it gives back is numbered anew, so that a later version, or anot
 changes in this file only.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from axolemma.errors import InputError
 
-__all__ = ["average_linkage", "distances", "multicut"]
+__all__ = ["distances", "multicut"]
 
 
 def distances(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -82,51 +80,6 @@ def multicut(
     pairs, which = _merged(edges)
     parts = _solve(count, pairs, np.bincount(which, costs).astype(np.float64))
     return _by_first_node(parts)
-
-
-def average_linkage(
-    count: int,
-    edges: NDArray[np.integer],
-    costs: NDArray[np.floating],
-    sizes: NDArray[Any],
-) -> NDArray[np.int64]:
-    """Join the two parts with the highest mean cost between them, as long as it is above 0.
-
-    Parameters
-    ----------
-    count, edges, costs
-        As for `multicut`, the costs per unit of size.
-    sizes
-        Shape (m,), above 0: what each edge weighs in the mean over all edges between two parts.
-
-    Returns
-    -------
-    NDArray[np.int64]
-        As `multicut` returns it.
-
-    Raises
-    ------
-    InputError
-        As `multicut` raises it.
-
-    References
-    ----------
-    Bailoni et al. 2022, GASP, CVPR, 11645.
-    """
-    from bioimage_cpp import graph
-    from bioimage_cpp.graph.agglomeration import GaspClusterPolicy
-
-    edges, costs = _checked(count, edges, costs)
-    if not len(edges):
-        return np.arange(count)
-    pairs, which = _merged(edges)
-    weights = np.bincount(which, np.asarray(sizes, np.float64))
-    means = np.bincount(which, costs * sizes) / weights
-    policy = GaspClusterPolicy(linkage="mean")
-    parts = policy.optimize(
-        graph.UndirectedGraph.from_edges(count, pairs), means, edge_sizes=weights
-    )
-    return _by_first_node(np.asarray(parts, np.uint64))
 
 
 def _checked(
