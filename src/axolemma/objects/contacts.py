@@ -154,9 +154,9 @@ def ranks(
     start = np.flatnonzero(new)
     until = np.cumsum(counts)
     before = until[start] - counts[start]
-    length = np.diff(np.append(before, until[-1:])).astype(np.int64)
+    length = np.diff(np.append(before, until[-1:]))
     at = np.searchsorted(until, before + length // _GAP, side="right")
-    both = np.stack((low[start], high[start]), axis=1).astype(np.int64)
+    both = np.stack((low[start], high[start]), axis=1)
     return Contacts(both, length, levels[at].astype(np.float64), floors.astype(np.float64))
 
 
