@@ -29,7 +29,7 @@ STOREYS = (
         "engines",
     ),
     ("models", "losses", "measure"),
-    ("datasets", "modelfile", "predict", "evaluation", "runs"),
+    ("compiled", "datasets", "estimate", "modelfile", "predict", "evaluation", "runs"),
     ("training", "segmentation", "augmentation", "suggestion", "volume"),
     ("demo", "terminal", "compare", "report"),
     ("cli", "__main__"),
