@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from axolemma import compiled as room
 from axolemma import models
 from axolemma.compiled import Compiled, compiled, parity
 from axolemma.errors import SettingsError
@@ -107,7 +106,7 @@ def test_a_network_that_is_lost_on_the_way():
 
 
 def test_what_is_missing(monkeypatch, crops):
-    with pytest.raises(SettingsError, match="calibrated on parts of the image .* take bf16"):
+    with pytest.raises(SettingsError, match=r"calibrated on parts of the image .* take bf16"):
         compiled(settled("resunet"), precision="int8")
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(SettingsError, match=r"pip install 'axolemma\[openvino\]'"):

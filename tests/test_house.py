@@ -29,8 +29,8 @@ STOREYS = (
         "engines",
     ),
     ("models", "losses", "measure"),
-    ("compiled", "datasets", "estimate", "modelfile", "predict", "evaluation", "runs"),
-    ("training", "segmentation", "augmentation", "suggestion", "volume"),
+    ("compiled", "datasets", "modelfile", "predict", "evaluation", "runs"),
+    ("training", "segmentation", "augmentation", "suggestion", "volume", "estimate"),
     ("demo", "terminal", "compare", "report"),
     ("cli", "__main__"),
 )

@@ -174,7 +174,7 @@ def _quantized(model: Any, crops: Sequence[NDArray[np.float32]], stride: int) ->
             model,
             nncf.Dataset(shown),
             subset_size=len(shown),
-            # Ranges that need not be centred on zero: V_rand moves by .0004, by .003 with the other.
+            # Ranges not centred on zero: V_rand moves by .0004, by .003 with the other preset.
             preset=nncf.QuantizationPreset.MIXED,
         )
 
