@@ -13,14 +13,11 @@ its repeats counts. Writes ``docs/results/infer.json``.
 """
 
 import argparse
-import importlib.machinery
 import json
 import os
 import subprocess
 import sys
-import types
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -44,44 +41,8 @@ PEERS = ("smp U-Net resnet34", "smp U-Net++ resnet34", "U-Net 64…1024", "MONAI
 WAYS = ("as shipped", "with our tricks")
 
 
-class _Named(type):
-    """Has every name, so that lists of what it offers can be made of it."""
-
-    def __getattr__(cls, name: str) -> str:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return name
-
-
-class _Anything(types.ModuleType):
-    """Stands for torchvision, of which the peers import names that they do not use here."""
-
-    __path__: list[str] = []
-
-    def __getattr__(self, name: str) -> object:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Named(name, (nn.Module,), {})
-
-
-class _Finder:
-    """Finds that for torchvision and whatever is asked for below it."""
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> object:
-        if name.split(".")[0] != "torchvision":
-            return None
-        return importlib.machinery.ModuleSpec(name, self, is_package=True)
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-        return _Anything(spec.name)
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        pass
-
-
 def peer(name: str) -> nn.Module:
     """Build a network as its readme does for one grey channel, with what it starts from."""
-    sys.meta_path.insert(0, _Finder())
     if name.startswith("smp"):
         import segmentation_models_pytorch as smp
 

@@ -58,7 +58,8 @@ def layers(network: nn.Module, x: torch.Tensor, repeats: int) -> list[dict[str, 
     for event in seen.key_averages(group_by_input_shape=True):
         name, at = event.key.removeprefix("aten::"), ""
         if "convolution" in name and event.input_shapes and len(event.input_shapes[0]) == 4:
-            at = f"{event.input_shapes[0][1]} channels at 1/{x.shape[-1] // event.input_shapes[0][3]}"
+            _, channels, _, width = event.input_shapes[0]
+            at = f"{channels} channels at 1/{x.shape[-1] // width}"
         if name == "copy_":
             name = "copies and casts"
         spent[name, at] += event.self_cpu_time_total
