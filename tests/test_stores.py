@@ -1,7 +1,6 @@
 """Volumes in object stores: a real S3 server and a real web server, both on this machine."""
 
 import threading
-import urllib.request
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,26 +17,6 @@ pytest.importorskip("obstore")
 
 VOXELS = np.random.default_rng(3).integers(0, 255, (5, 40, 61), dtype=np.uint8)
 BLOCK = (2, 16, 32)
-
-
-@pytest.fixture(scope="module")
-def server():
-    moto = pytest.importorskip("moto.server")
-    running = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    yield "http://{}:{}".format(*running.get_host_and_port())
-    running.stop()
-
-
-@pytest.fixture
-def bucket(server, monkeypatch):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    request = urllib.request.Request(f"{server}/bucket", method="PUT")
-    urllib.request.urlopen(request).close()
-    return "s3://bucket"
 
 
 def filled(address, **options):

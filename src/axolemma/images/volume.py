@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axolemma.geometry import Box
-from axolemma.images.read import count_sections, read
-from axolemma.images.zarrs import is_zarr, open_zarr
+from axolemma.images.read import count_sections, open_chunked, read
 
 __all__ = ["StackVolume", "Volume", "open_volume"]
 
@@ -90,17 +89,17 @@ def open_volume(address: str | Path, *, level: int = 0) -> Volume:
     Parameters
     ----------
     address
-        An OME-Zarr image or labels, a Zarr array, or whatever `read` reads.
+        An OME-Zarr image or labels, a Zarr or N5 array, a precomputed volume, or whatever `read` reads.
     level
-        Of an OME-Zarr pyramid; 0 is the finest.
+        Of a pyramid; 0 is the finest. Files and folders of sections have no other.
 
     Raises
     ------
     ImageError
         As `read` raises it, or where there is no such level.
     """
-    if is_zarr(address):
-        return open_zarr(address, level=level)
+    if (chunked := open_chunked(address, level=level)) is not None:
+        return chunked
     first = read(address, sections=[0])
     _, height, width = first.array.shape
     return StackVolume(
