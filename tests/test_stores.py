@@ -57,9 +57,9 @@ def test_web_server(tmp_path):
 
 
 def test_a_bucket_that_is_not_there(bucket):
-    with pytest.raises(ImageError, match="s3://other/a.zarr: the bucket does not exist; make it"):
+    with pytest.raises(ImageError, match=r"s3://other/a.zarr: the bucket does not exist; make it"):
         filled("s3://other/a.zarr")
-    with pytest.raises(ImageError, match="s3://other/a.zarr: nothing is there; check the bucket"):
+    with pytest.raises(ImageError, match=r"s3://other/a.zarr: nothing is there; check the bucket"):
         open_volume("s3://other/a.zarr")
 
 

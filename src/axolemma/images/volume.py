@@ -89,7 +89,8 @@ def open_volume(address: str | Path, *, level: int = 0) -> Volume:
     Parameters
     ----------
     address
-        An OME-Zarr image or labels, a Zarr or N5 array, a precomputed volume, or whatever `read` reads.
+        An OME-Zarr image or labels, a Zarr or N5 array, a precomputed volume, or whatever
+        `read` reads.
     level
         Of a pyramid; 0 is the finest. Files and folders of sections have no other.
 

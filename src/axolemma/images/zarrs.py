@@ -37,7 +37,17 @@ from axolemma.images.stores import (
 )
 from axolemma.images.tiff import NANOMETRES
 
-__all__ = ["Kind", "ZarrVolume", "create_zarr", "halved", "is_zarr", "open_zarr", "remove_zarr"]
+__all__ = [
+    "Kind",
+    "ZarrVolume",
+    "create_zarr",
+    "enlist_labels",
+    "halved",
+    "is_listed",
+    "is_zarr",
+    "open_zarr",
+    "remove_zarr",
+]
 
 Kind = Literal["image", "labels"]
 
@@ -132,6 +142,16 @@ class ZarrVolume:
             # be; nothing in it outlives this.
             _asked(self.address, lambda: _removed(array, box, self.block))
             _asked(self.address, lambda: array.__setitem__(box.slices, voxels))
+
+    def coarsened(self, fine: "ZarrVolume", box: Box) -> NDArray[Any]:
+        """Return the voxels of a box of this level, made from the next finer one.
+
+        Blocks give what the whole would give: a voxel here comes from whole voxels there.
+        """
+        start = tuple(a * n for a, n in zip(box.start, self.factors, strict=True))
+        stop = tuple(b * n for b, n in zip(box.stop, self.factors, strict=True))
+        needed = Box(start, stop).clip(Box.of(fine.shape))
+        return halved(fine.read(needed), self.factors, self.kind)
 
 
 def is_zarr(address: str | Path) -> bool:
@@ -259,7 +279,7 @@ def create_zarr(
     }
     ome: dict[str, Any] = {"multiscales": [multiscale]}
     if kind == "labels":
-        ome["image-label"] = {"source": {"image": "../../"}}
+        ome["image-label"] = {"source": {"image": "../../"}} if is_listed(address) else {}
     if form == 2:
         multiscale["version"] = version
         if kind == "labels":
@@ -287,12 +307,35 @@ def create_zarr(
                     else {"chunks": block, "chunk_key_encoding": {"name": "v2", "separator": "/"}}
                 ),
             )
-        if kind == "labels":
-            _enlist(zarr, address, name, form, version)
 
     _asked(address, make)
+    if is_listed(address):
+        enlist_labels(address)
     _array.cache_clear()
     return [open_zarr(address, level=number) for number in range(len(steps))]
+
+
+def enlist_labels(address: str | Path) -> None:
+    """Name labels at ``….zarr/labels/NAME`` in the group above them, where viewers look for them.
+
+    Raises
+    ------
+    ImageError
+        If no labels are there.
+    """
+    address = address_text(address)
+    zarr = extra_package("zarr", extra="zarr", path=address)
+    above, name = address.replace("\\", "/").rsplit("/", 1)
+
+    def enlist() -> None:
+        form = zarr.open_group(_store(address, writable=False), mode="r").metadata.zarr_format
+        group = zarr.open_group(_store(above, writable=True), mode="a", zarr_format=form)
+        told = dict(group.attrs)
+        ome = told.get("ome", {"version": "0.5"}) if form == 3 else told
+        ome["labels"] = sorted({*ome.get("labels", []), name})
+        group.attrs.update({"ome": ome} if form == 3 else ome)
+
+    _asked(address, enlist)
 
 
 def remove_zarr(address: str | Path) -> None:
@@ -368,14 +411,9 @@ def _divisor(block: int, chunk: int) -> int:
     return max(n for n in range(1, min(block, chunk) + 1) if block % n == 0)
 
 
-def _enlist(zarr: Any, address: str, name: str, form: Literal[2, 3], version: str) -> None:
-    """Name new labels in the group above them."""
-    above = address.rsplit("/", 1)[0]
-    group = zarr.open_group(_store(above, writable=True), mode="a", zarr_format=form)
-    told = dict(group.attrs)
-    ome = told.get("ome", {"version": version}) if form == 3 else told
-    ome["labels"] = sorted({*ome.get("labels", []), name})
-    group.attrs.update({"ome": ome} if form == 3 else ome)
+def is_listed(address: str | Path) -> bool:
+    """Tell whether labels lie where an image's labels are listed, in its group ``labels``."""
+    return str(address).replace("\\", "/").split("/")[-2:-1] == ["labels"]
 
 
 def _volume(
