@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from test_tensors import n5, precomputed
-from test_volumes import _bare, _folder, _hdf5, _mrc
 
 from axolemma import convert as room
 from axolemma.convert import convert, parts
@@ -18,6 +16,8 @@ from axolemma.images import (
     read,
     write_tiff,
 )
+from test_tensors import n5, precomputed
+from test_volumes import _bare, _folder, _hdf5, _mrc
 
 zarr = pytest.importorskip("zarr")
 

@@ -1121,7 +1121,7 @@ def _pixel_bar(what: str, pixels: int) -> "Iterator[Callable[[int], None]]":
 def _total_bar(what: str) -> "Iterator[Callable[[int, int], None]]":
     """Show how much of a total that is known later is done; nothing where there is no terminal."""
     if not err.is_terminal:
-        yield lambda done, total: None
+        yield lambda _done, _total: None
         return
 
     from rich.progress import Progress as Bar

@@ -50,8 +50,8 @@ def convert(
     block: tuple[int, int, int] = BLOCK,
     version: Literal["0.5", "0.4"] = "0.5",
     overwrite: bool = False,
-    advance: Callable[[int, int], None] = lambda done, total: None,
-    say: Callable[[str], None] = lambda note: None,
+    advance: Callable[[int, int], None] = lambda _done, _total: None,
+    say: Callable[[str], None] = lambda _note: None,
 ) -> str:
     """Write a volume in another format.
 
@@ -108,11 +108,10 @@ def convert(
     if str(source).rstrip("/") == target:
         raise InputError(f"{target}: is the input itself; choose another name")
     if not tiff:
-        card = {"holds": volume.holds, "info": volume.info}
         with _appearing(target, overwrite=overwrite) as place:
             levels = create_zarr(
                 place, volume.shape, _plain(volume.dtype), voxel_size=size, block=block, kind=kind,
-                version=version, **card,
+                version=version, holds=volume.holds, info=volume.info,
             )  # fmt: skip
             _fill(volume, levels, advance)
         if is_listed(target):
@@ -229,7 +228,7 @@ def _appearing(target: str, *, overwrite: bool) -> Iterator[str]:
         raise InputError(f"{target}: this is there already; choose a new name, {hint}")
     if not final.resolve().parent.is_dir() and not is_listed(target):
         raise InputError(f"{target}: the folder {final.parent} does not exist; make it first")
-    if is_listed(target) and not is_zarr(final.parent.parent):
+    if is_listed(target) and not _is_there(str(final.parent.parent)):
         raise InputError(
             f"{target}: labels belong to an image, and {final.parent.parent} is none; convert the"
             " image first, or give a name of its own that ends in .zarr"

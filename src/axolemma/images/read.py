@@ -38,14 +38,14 @@ HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def read(path: str | Path, *, sections: Sequence[int] | None = None) -> Stack:
-    """Read a TIFF, HDF5, MRC, Zarr, N5 or precomputed stack, a PNG or JPEG picture, or a folder of single sections.
+    """Read a stack of any format, a PNG or JPEG picture, or a folder of single sections.
 
     Parameters
     ----------
     path
         A file; a dataset of an HDF5 file as ``volume.h5:/path/in/file``, which may be left out
-        where the file holds a single 3D one; an OME-Zarr image or Zarr array, on disk or in an
-        object store; or a folder whose visible TIFF, PNG and JPEG files are the sections in
+        where the file holds a single 3D one; an OME-Zarr image, Zarr or N5 array or precomputed
+        volume, on disk or in an object store; or a folder whose visible TIFF, PNG and JPEG files are the sections in
         natural order (section2 before section10).
     sections
         Read only these, counted from 0; all where None.

@@ -14,6 +14,10 @@ from axolemma.images.read import count_sections, open_chunked, read
 __all__ = ["StackVolume", "Volume", "open_volume"]
 
 
+#: Bytes of whole sections that are held while a box is cut out of them, if one is no larger.
+SECTIONS_AT_ONCE = 2**26
+
+
 class Volume(Protocol):
     """What is read box by box; it may be pickled and used in other processes.
 
@@ -80,7 +84,13 @@ class StackVolume:
         sections = range(box.start[0], box.stop[0])
         if not sections:
             return np.empty(box.shape, self.dtype)
-        return read(self.path, sections=sections).array[:, *box.slices[1:]]
+        # A few sections at a time: a narrow box of a stack may lie in sections of gigabytes.
+        step = max(1, SECTIONS_AT_ONCE // (self.dtype.itemsize * self.shape[1] * self.shape[2]))
+        voxels = np.empty(box.shape, self.dtype)
+        for first in range(0, len(sections), step):
+            part = read(self.path, sections=sections[first : first + step]).array
+            voxels[first : first + step] = part[:, *box.slices[1:]]
+        return voxels
 
 
 def open_volume(address: str | Path, *, level: int = 0) -> Volume:
