@@ -21,7 +21,7 @@ from axolemma.images.tensors import TensorVolume, is_tensor, open_tensor
 from axolemma.images.tiff import count_tiff, read_tiff
 from axolemma.images.zarrs import ZarrVolume, is_zarr, open_zarr
 
-__all__ = ["count_sections", "open_chunked", "read", "read_image", "section_files"]
+__all__ = ["check_file", "count_sections", "open_chunked", "read", "read_image", "section_files"]
 
 TIFF = {".tif", ".tiff", ".btf", ".tf8"}
 PICTURE = {".png", ".jpg", ".jpeg"}
@@ -45,8 +45,8 @@ def read(path: str | Path, *, sections: Sequence[int] | None = None) -> Stack:
     path
         A file; a dataset of an HDF5 file as ``volume.h5:/path/in/file``, which may be left out
         where the file holds a single 3D one; an OME-Zarr image, Zarr or N5 array or precomputed
-        volume, on disk or in an object store; or a folder whose visible TIFF, PNG and JPEG files are the sections in
-        natural order (section2 before section10).
+        volume, on disk or in an object store; or a folder whose visible TIFF, PNG and JPEG files
+        are the sections in natural order (section2 before section10).
     sections
         Read only these, counted from 0; all where None.
 
@@ -112,7 +112,8 @@ def section_files(folder: Path, *, volumes: bool = False) -> list[Path]:
     return sorted((p for p in files if p.suffix.lower() in known), key=_natural)
 
 
-def _read_file(path: Path, sections: Sequence[int] | None, inside: str = "") -> Stack:
+def check_file(path: Path) -> None:
+    """Raise `ImageError` unless a file has a known name and the content that it stands for."""
     suffix = path.suffix.lower()
     if suffix not in FORMAT:
         known = ", ".join(sorted(FORMAT))
@@ -129,8 +130,12 @@ def _read_file(path: Path, sections: Sequence[int] | None, inside: str = "") -> 
             f"{path}: the name says {expected} but the content is {found}; give it its right"
             f" name, or save it again as {expected}"
         )
+
+
+def _read_file(path: Path, sections: Sequence[int] | None, inside: str = "") -> Stack:
+    check_file(path)
     with access(path):
-        match expected:
+        match FORMAT[path.suffix.lower()]:
             case "TIFF":
                 return read_tiff(path, sections)
             case "HDF5":

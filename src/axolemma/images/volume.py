@@ -8,8 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from axolemma.errors import ImageError
 from axolemma.geometry import Box
-from axolemma.images.read import count_sections, open_chunked, read
+from axolemma.images.hdf5 import HDF5, open_hdf5, split_inside
+from axolemma.images.read import check_file, count_sections, open_chunked, read
 
 __all__ = ["StackVolume", "Volume", "open_volume"]
 
@@ -102,7 +104,7 @@ def open_volume(address: str | Path, *, level: int = 0) -> Volume:
         An OME-Zarr image or labels, a Zarr or N5 array, a precomputed volume, or whatever
         `read` reads.
     level
-        Of a pyramid; 0 is the finest. Files and folders of sections have no other.
+        Of a pyramid; 0 is the finest, and the only one of a stack.
 
     Raises
     ------
@@ -111,6 +113,12 @@ def open_volume(address: str | Path, *, level: int = 0) -> Volume:
     """
     if (chunked := open_chunked(address, level=level)) is not None:
         return chunked
+    path, inside = split_inside(address)
+    if path.suffix.lower() in HDF5:
+        check_file(path)
+        return open_hdf5(path, inside, level=level)
+    if level:
+        raise ImageError(f"{address}: level {level} does not exist; the file has no pyramid")
     first = read(address, sections=[0])
     _, height, width = first.array.shape
     return StackVolume(
