@@ -8,7 +8,7 @@ from scipy import ndimage, sparse
 
 from axolemma.datasets import phantom
 from axolemma.labels import pieces
-from axolemma.objects import threshold_cells
+from axolemma.objects import segment_cells
 
 SIDE = 512
 SHIFT = 10  # px, the largest shift of a section along either axis
@@ -90,7 +90,7 @@ def case(truth: np.ndarray, map_: np.ndarray, condition: str, *, noisy: bool, se
     )
     if "removed" in condition:
         truth, map_ = (np.delete(array, LOST, axis=0) for array in (truth, map_))
-    cells = threshold_cells(map_, 0.5).astype(np.int64) if noisy else cells_of(truth)
+    cells = segment_cells(map_, method="threshold").astype(np.int64) if noisy else cells_of(truth)
     membrane = map_ if noisy else (truth == 0).astype(np.float32)
     scored = np.arange(len(truth))
     if "blank" in condition:

@@ -232,8 +232,8 @@ _LEVELS = tuple(round(level, 2) for level in np.arange(0.2, 0.95, 0.05).tolist()
 METHODS: dict[str, Method] = {
     "Axolemma": Method(ours, stored=lambda fold: {"boundary": fold.boundary}),
     "Axolemma, chosen as the others": Method(ours, grid(boundary=BOUNDARIES)),
-    "Axolemma, `mean`": Method(
-        partial(ours, method="mean"), stored=lambda fold: {"boundary": fold.boundary}
+    "Axolemma, `multicut`, chosen as the others": Method(
+        partial(ours, method="multicut"), grid(boundary=BOUNDARIES)
     ),
     "threshold": Method(
         partial(ours, method="threshold"), stored=lambda fold: {"threshold": fold.threshold}

@@ -28,10 +28,10 @@ STOREYS = (
         "windows",
         "engines",
     ),
-    ("models", "losses", "measure", "convert"),
+    ("models", "losses", "measure", "quality", "view", "convert"),
     ("datasets", "modelfile", "predict", "evaluation", "runs"),
     ("training", "segmentation", "augmentation", "suggestion", "volume"),
-    ("demo", "terminal", "compare", "report"),
+    ("demo", "terminal", "compare", "report", "pipeline"),
     ("cli", "__main__"),
 )
 #: Neighbours that may be called all the same.
@@ -50,6 +50,8 @@ WITHOUT_TORCH = (
     "pictures",
     "measure",
     "convert",
+    "quality",
+    "view",
     "windows",
     "engines",
     "volume",

@@ -16,7 +16,7 @@ from PIL import Image
 from axolemma import images
 from axolemma.errors import AxolemmaError, ImageError, InputError
 from axolemma.images import write as writing
-from axolemma.labels import IGNORED
+from axolemma.labels import IGNORED, colours
 
 SHARED = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -48,7 +48,7 @@ def stack(array, holds=None):
         elements={"allow_nan": False},
     ),
     voxel=st.none() | st.tuples(*[st.floats(0.01, 1e5)] * 3),
-    holds=st.none() | st.text(),
+    holds=st.none() | st.sampled_from(["cells", "neurons"]) | st.text(),
     info=st.dictionaries(st.text(), st.integers() | st.text() | st.floats(allow_nan=False)),
 )
 @SHARED
@@ -76,6 +76,27 @@ def test_written_tiff_is_calibrated_for_fiji(tmp_path):
         assert tags.valueof("Compression") == 8
         assert tags.valueof("Predictor", 1) == 1
         assert json.loads(meta["Info"])["axolemma"]["info"] == {"threshold": 0.5}
+        assert tags.get("ColorMap") is None
+
+
+@pytest.mark.parametrize(
+    ("dtype", "most", "top"), [("uint8", 200, 255), ("uint16", 200, 255), ("uint16", 9000, 9000)]
+)
+def test_labels_open_in_their_colours(tmp_path, dtype, most, top):
+    labels = np.arange(16 * 20).reshape(1, 16, 20).astype(dtype)
+    labels[0, 0, 5] = most
+    images.write_tiff(tmp_path / "a.tif", np.minimum(labels, most), holds="neurons")
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        page = file.pages.first
+        assert file.is_imagej
+        assert page.photometric.name == "MINISBLACK"
+        assert (file.imagej_metadata["min"], file.imagej_metadata["max"]) == (0, top)
+        table = np.reshape(page.tags.valueof("ColorMap"), (3, 256))
+    np.testing.assert_array_equal((table >> 8).T, colours(np.arange(256)))
+    assert not table[:, 0].any()
+    back = images.read(tmp_path / "a.tif")
+    np.testing.assert_array_equal(back.array, np.minimum(labels, most))
+    assert back.notes == ()
 
 
 def test_large_stack_becomes_ome_bigtiff(tmp_path, monkeypatch):

@@ -16,14 +16,14 @@ from axolemma.engines import engine_from
 from axolemma.errors import ImageError, IncompleteError, InputError, SettingsError
 from axolemma.geometry import Box
 from axolemma.images import create_zarr, open_volume, open_zarr, read, write_tiff
-from axolemma.objects import segment_cells
+from axolemma.objects import link_cells, segment_cells
 from axolemma.pipeline import outlook, segment_volume
 from axolemma.segmentation import segment
 from axolemma.settings import SegmentSettings, check
 
 pytest.importorskip("zarr")
 
-SHAPE = (5, 420, 300)
+SHAPE = (5, 420, 440)
 SIZE = (50.0, 4.0, 4.0)
 
 
@@ -70,7 +70,7 @@ def files(folder):
 
 @pytest.mark.parametrize("block", [(2, 128, 256), (3, 384, 128), (5, 128, 128), (8, 2048, 2048)])
 def test_blockwise_equals_whole(tmp_path, stack, whole, block):
-    record = run(stack, tmp_path / "out.zarr", block=block)
+    record = run(stack, tmp_path / "out.zarr", block=block, objects="neurons")
     map_ = everything(tmp_path / "out.zarr")
     # 1e-3 for the blocks, half a grey value for the file.
     np.testing.assert_allclose(map_ / 255, whole.membrane, atol=1e-3 + 0.5 / 255)
@@ -81,6 +81,11 @@ def test_blockwise_equals_whole(tmp_path, stack, whole, block):
     )
     np.testing.assert_array_equal(everything(tmp_path / "out.zarr/labels/cells"), expected)
     assert record["cells"] == expected.max()
+    neurons = everything(tmp_path / "out.zarr/labels/neurons")
+    np.testing.assert_array_equal(
+        neurons, link_cells(expected, membrane=(map_ / np.float32(255)).astype(np.float32))
+    )
+    assert record["neurons"] == neurons.max()
     assert record["polarity"] == "dark"
 
 
@@ -95,8 +100,8 @@ def test_floats_and_no_objects(tmp_path, stack, whole):
 def test_no_engine_changes_a_byte(tmp_path, stack, engine):
     if engine.startswith("dask"):
         pytest.importorskip("distributed")
-    run(stack, tmp_path / "a/out.zarr")
-    run(stack, tmp_path / "b/out.zarr", engine=engine)
+    run(stack, tmp_path / "a/out.zarr", objects="neurons")
+    run(stack, tmp_path / "b/out.zarr", objects="neurons", engine=engine)
     assert files(tmp_path / "a/out.zarr") == files(tmp_path / "b/out.zarr")
 
 
@@ -226,4 +231,76 @@ def test_the_command_line(tmp_path, stack):
     )
     record = json.loads(found.stdout)
     assert record["cells"] == everything(tmp_path / "a.zarr/labels/cells").max()
-    assert "membrane  60/60 blocks" in found.stderr
+    assert "membrane  80/80 blocks" in found.stderr
+
+
+def test_blank_sections_may_be_masked(tmp_path):
+    image = phantom((5, 256, 256), seed=7).image
+    image[2] = 0
+    write_tiff(tmp_path / "a.tif", image, voxel_size=SIZE)
+    record = run(
+        tmp_path / "a.tif",
+        tmp_path / "out.zarr",
+        block=(2, 128, 128),
+        objects="neurons",
+        bad_sections="mask",
+    )
+    whole = segment(
+        image, average="none", precision="fp32", bad_sections="mask", voxel_size=SIZE
+    ).membrane
+    map_ = everything(tmp_path / "out.zarr")
+    np.testing.assert_allclose(map_ / 255, whole, atol=1e-3 + 0.5 / 255)
+    assert (map_[2] == 255).all()
+    assert any("masked: section 2" in note for note in record["notes"])
+    neurons = everything(tmp_path / "out.zarr/labels/neurons")
+    assert not neurons[2].any()
+    assert len(np.intersect1d(neurons[1], neurons[3])) > 10
+
+
+def test_outside_of_the_mask_there_are_no_cells(tmp_path, stack):
+    image = np.zeros((2, 256, 384), np.uint8)
+    image[:, :, 100:356] = phantom((2, 256, 256), seed=7).image
+    write_tiff(tmp_path / "a.tif", image, voxel_size=SIZE)
+    tissue = np.zeros((1, 64, 96), np.uint8)
+    tissue[:, :, 25:89] = 1
+    write_tiff(tmp_path / "mask.tif", tissue)
+    with engine_from("serial") as engine:
+        record = segment_volume(
+            open_volume(tmp_path / "a.tif"),
+            str(tmp_path / "out.zarr"),
+            settings(),
+            engine=engine,
+            block=(1, 128, 128),
+            mask=open_volume(tmp_path / "mask.tif"),
+        )
+    map_ = everything(tmp_path / "out.zarr")
+    assert (map_[:, :, :100] == 255).all()
+    assert (map_[:, :, 356:] == 255).all()
+    # The contrast is that of the tissue, as if there were nothing else; its rim sees another frame.
+    alone = segment(
+        image[:, :, 100:356], average="none", precision="fp32", voxel_size=SIZE
+    ).membrane
+    far = np.s_[:, :, 220:236]
+    assert np.abs(map_[far] / 255 - alone[:, :, 120:136]).mean() < 0.02
+    assert record["mask"].endswith("mask.tif")
+    with (
+        engine_from("serial") as engine,
+        pytest.raises(InputError, match=r"the mask has the shape"),
+    ):
+        segment_volume(
+            open_volume(stack),
+            str(tmp_path / "no.zarr"),
+            settings(),
+            engine=engine,
+            mask=open_volume(tmp_path / "mask.tif"),
+        )
+
+
+def test_background_is_passed_over(tmp_path):
+    image = np.zeros((1, 128, 384), np.uint8)
+    image[:, :, 256:] = phantom((1, 128, 128), seed=7).image
+    write_tiff(tmp_path / "a.tif", image)
+    run(tmp_path / "a.tif", tmp_path / "out.zarr", block=(1, 128, 128), objects="none")
+    map_ = everything(tmp_path / "out.zarr")
+    assert (map_[:, :, :256] == 255).all()
+    assert map_[:, :, 256:].min() < 20

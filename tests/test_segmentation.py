@@ -10,8 +10,9 @@ from axolemma import models
 from axolemma.datasets import phantom_pairs
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import Stack, read
+from axolemma.labels import COLOUR_SEED
 from axolemma.modelfile import Model, ModelInfo, load_model, save_model
-from axolemma.objects import threshold_cells
+from axolemma.objects import segment_cells
 from axolemma.pictures import cells_over, colours, grey, membrane_over, preview, side_by_side
 from axolemma.segmentation import segment, segment_stack
 from axolemma.settings import SegmentSettings
@@ -55,9 +56,9 @@ def test_cells_by_hand():
     expected[0, 1, 3:] = 2
     expected[1, 0, 0] = 3
     expected[1, 1, 1] = 4
-    np.testing.assert_array_equal(threshold_cells(membrane, 0.5), expected)
+    np.testing.assert_array_equal(segment_cells(membrane, method="threshold"), expected)
     # 1 - 0.4 is not above 0.6: the comparison is that of the scores.
-    assert threshold_cells(membrane, 0.6)[0].max() == 1
+    assert segment_cells(membrane, method="threshold", threshold=0.6)[0].max() == 1
 
 
 def test_a_section_and_a_stack_agree(model, tissue):
@@ -254,6 +255,56 @@ def test_a_polarity_can_be_insisted_on(run, tissue):
         segment(inverted, model=run, polarity="inverted")
 
 
+def test_bad_sections_are_refused_unless_masked(run, tissue, tmp_path):
+    array = tissue.array.astype(np.float32)
+    array[1] = 3
+    blank = Stack(array, (0, 255), tissue.voxel_size, "blank.tif")
+    message = "section 1 is constant, .* leave it out or replace it, or say --bad-sections mask"
+    with pytest.raises(InputError, match=message):
+        segment_stack(blank, SegmentSettings(model=str(run)), tmp_path / "out")
+    with pytest.raises(InputError, match="section 1: all pixels of a section are 3"):
+        segment(array, model=run)
+    settings = SegmentSettings(model=str(run), bad_sections="mask", slices="1-2")
+    found, record = segment_stack(blank, settings, tmp_path / "out")
+    assert found.masked == (0,)
+    assert (found.membrane[0] == 1).all()
+    assert not found.cells[0].any()
+    assert "masked: section 1; there is membrane everywhere" in record["input"]["notes"][-1]
+    alone = segment(array[2:], model=run)
+    np.testing.assert_array_equal(found.membrane[1:], alone.membrane)
+    array[0, 5, 6] = np.nan
+    found = segment(array, model=run, bad_sections="mask")
+    assert found.masked == (0, 1)
+    with pytest.raises(InputError, match="every section is blank or holds NaN"):
+        segment(array[:2], model=run, bad_sections="mask")
+    with pytest.raises(SettingsError, match="'bad_sections'"):
+        segment(array, model=run, bad_sections="skip")
+
+
+def test_a_model_with_context_looks_past_masked_sections(tissue):
+    torch.manual_seed(0)
+    arguments = {"width": 4, "depth": 2, "in_channels": 3}
+    info = ModelInfo(
+        architecture="resunet", arguments=arguments, context=1, thresholds={"none": 0.5}
+    )
+    model = Model(models.build("resunet", **arguments).eval(), info, "made")
+    array = tissue.array.copy()
+    array[1] = 0
+    found = segment(array, model=model, threshold=0.5, bad_sections="mask", objects="none")
+    without = segment(array[[0, 2]], model=model, threshold=0.5, objects="none")
+    np.testing.assert_array_equal(found.membrane[[0, 2]], without.membrane)
+
+
+def test_neurons_go_on_across_a_masked_section():
+    array = phantom_pairs((5, 160, 160)).images.copy()
+    array[2] = 128
+    options = {"objects": "neurons", "average": "none", "bad_sections": "mask"}
+    neurons = segment(array, voxel_size=(50, 4, 4), **options).neurons
+    assert not neurons[2].any()
+    after = neurons[3][neurons[3] > 0]
+    assert np.isin(after, neurons[1]).mean() > 0.8
+
+
 def test_colours_are_stable_and_apart():
     row = colours(np.arange(50))
     assert row[0].tolist() == [0, 0, 0]
@@ -262,6 +313,16 @@ def test_colours_are_stable_and_apart():
     assert row[1:].max(axis=1).min() > 180
     steps = np.abs(np.diff(row[1:].astype(int), axis=0)).sum(axis=1)
     assert steps.min() > 60
+    # Of 64 bits, too.
+    large = colours(np.array([2**40 + 7, 7, 2**64 - 1], np.uint64))
+    assert len({tuple(c) for c in large.tolist()}) == 3
+
+
+def test_colours_are_those_of_neuroglancer():
+    segment_colors = pytest.importorskip("neuroglancer.segment_colors")
+    for label in (1, 2, 255, 256, 70_000, 2**32 + 5, 2**63 + 11):
+        told = segment_colors.hex_string_from_segment_id(COLOUR_SEED, label)
+        assert "#" + bytes(colours(np.array(label, np.uint64))).hex() == told
 
 
 def test_pictures():

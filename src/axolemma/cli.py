@@ -275,7 +275,7 @@ def segment(
     ] = None,
     objects: Annotated[str | None, typer.Option(help="none, cells or neurons.")] = None,
     method: Annotated[
-        str | None, typer.Option(help="Of finding cells: multicut, mean or threshold.")
+        str | None, typer.Option(help="Of finding cells: mean, multicut or threshold.")
     ] = None,
     boundary: Annotated[
         float | None,
@@ -283,6 +283,9 @@ def segment(
     ] = None,
     filled: Annotated[
         bool | None, typer.Option("--filled", help="Cells touch, without a line between them.")
+    ] = None,
+    bad_sections: Annotated[
+        str | None, typer.Option(help="Blank sections, or with NaN: refuse or mask them.")
     ] = None,
     bits: Annotated[int | None, typer.Option(help="Of the membrane map's file: 32 or 8.")] = None,
     tile: Annotated[int | None, typer.Option(help="Largest side of a tile in pixels.")] = None,
@@ -302,6 +305,10 @@ def segment(
             help="For an OME-Zarr: folder of what is done so far, that all workers reach."
         ),
     ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(help="For an OME-Zarr: a volume, not 0 where there is tissue."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="For an OME-Zarr: say what it would take, no more.")
     ] = False,
@@ -319,7 +326,13 @@ def segment(
 
     Example: `axolemma segment stack.tif --voxel-size 50,4,4 -o segmented`
     """
-    wiring = {"engine": engine, "block": block, "ledger": ledger, "dry_run": dry_run or None}
+    wiring = {
+        "engine": engine,
+        "block": block,
+        "ledger": ledger,
+        "mask": mask,
+        "dry_run": dry_run or None,
+    }
     values = _given(locals(), config, also=(*wiring, "wiring"))
 
     from axolemma.images import is_zarr, open_volume
@@ -327,18 +340,18 @@ def segment(
 
     settings = check(SegmentSettings, values)
     if output is not None and is_zarr(output):
-        blocks = None if block is None else _triple(block)
-        _segment_volume(
-            open_volume(source),
-            output,
-            settings,
-            engine,
-            blocks,
-            ledger,
-            dry_run,
-            overwrite,
-            as_json,
-        )
+        job = {
+            "ledger": ledger,
+            "mask": None if mask is None else open_volume(mask),
+            **({} if block is None else {"block": _triple(block)}),
+        }
+        volume = open_volume(source)
+        for note in volume.notes:
+            _plain(f"note: {note}")
+        if dry_run:
+            _look_ahead(volume, output, settings, job, as_json)
+        else:
+            _segment_volume(volume, output, settings, job, engine or "serial", overwrite, as_json)
         return
     for name, given in wiring.items():
         if given is not None:
@@ -375,46 +388,45 @@ def segment(
     _result(f"results: {folder}")
 
 
+def _look_ahead(
+    source: "Volume", target: str, settings: "SegmentSettings", job: dict[str, Any], as_json: bool
+) -> None:
+    from axolemma.pipeline import outlook
+
+    seen = outlook(source, target, settings, **job)
+    if as_json:
+        _print_json(asdict(seen))
+        return
+    shape, sides = (" × ".join(map(str, sides)) for sides in (seen.shape, seen.block))
+    _result(
+        f"{shape} voxels in {seen.blocks} blocks of {sides}: {_size(seen.read)} read,"
+        f" {_size(seen.written)} written before compression, {seen.hours:.2g} hours of one worker"
+        " like this one for the network"
+    )
+
+
 def _segment_volume(
     source: "Volume",
     target: str,
     settings: "SegmentSettings",
-    engine: str | None,
-    block: tuple[int, int, int] | None,
-    ledger: Path | None,
-    dry_run: bool,
+    job: dict[str, Any],
+    engine: str,
     overwrite: bool,
     as_json: bool,
 ) -> None:
     from axolemma.engines import engine_from
-    from axolemma.pipeline import BLOCK, outlook, segment_volume
+    from axolemma.pipeline import segment_volume
 
-    for note in source.notes:
-        _plain(f"note: {note}")
-    block = block or BLOCK
-    if dry_run:
-        seen = outlook(source, target, settings, block=block, ledger=ledger)
-        if as_json:
-            _print_json(asdict(seen))
-            return
-        shape, sides = (" × ".join(map(str, sides)) for sides in (seen.shape, seen.block))
-        _result(
-            f"{shape} voxels in {seen.blocks} blocks of {sides}: {_size(seen.read)} read,"
-            f" {_size(seen.written)} written before compression, {seen.hours:.2g} hours of one"
-            " worker like this one for the network"
-        )
-        return
-    with engine_from(engine or "serial") as workers, _block_bar() as advance:
+    with engine_from(engine) as workers, _block_bar() as advance:
         record = segment_volume(
             source,
             target,
             settings,
             engine=workers,
-            block=block,
-            ledger=ledger,
             overwrite=overwrite,
             advance=advance,
             say=_plain,
+            **job,
         )
     if as_json:
         _print_json(record)
@@ -780,6 +792,102 @@ def convert_volume(
 
 
 @app.command()
+def check(
+    source: Annotated[
+        str, typer.Argument(metavar="STACK", help="Sections to look at; formats as for segment.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="CSV file to make: a line a section.")
+    ] = None,
+    voxel_size: Annotated[
+        str | None, typer.Option(help="Z,Y,X in nm, to give shifts in nm: 50,4,4.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Look for sections that are blank, folded, out of focus, noisy, dark, shifted or doubled.
+
+    Findings are results: the exit code is 0 whatever is found.
+
+    Example: `axolemma check stack.tif -o sections.csv`
+    """
+    from axolemma import datasets, images, quality, settings, terminal
+
+    try:
+        size = None if voxel_size is None else settings.voxel_size(voxel_size)
+    except ValueError as error:
+        raise SettingsError(f"--voxel-size: {error}") from error
+    found: images.Stack | images.Volume
+    if images.is_zarr(source):
+        found = images.open_volume(source)
+        with _pixel_bar("looking", math.prod(found.shape)) as advance:
+            reports = quality.check_volume(found, advance=advance)
+    else:
+        found = datasets.load_images(source)
+        reports = quality.check_stack(found.array)
+    for note in found.notes:
+        _plain(f"note: {note}")
+    size = size or found.voxel_size
+    if output is not None:
+        quality.write_csv(output, reports, size)
+    if as_json:
+        told = [quality.as_dict(report, size) for report in reports]
+        sides = None if size is None else list(size)
+        _print_json({"source": found.source, "voxel_size": sides, "sections": told})
+        return
+    for part in terminal.quality(reports, size):
+        out.print(part, highlight=False)
+    if output is not None:
+        _result(f"{output}")
+
+
+@app.command()
+def view(
+    source: Annotated[
+        str,
+        typer.Argument(help="OME-Zarr, folder of a segmentation, or any stack of image or labels."),
+    ],
+    image: Annotated[
+        Path | None, typer.Option(help="The stack that was segmented, to lie under it.")
+    ] = None,
+    voxel_size: Annotated[
+        str | None, typer.Option(help="Z,Y,X in nm, where the files do not say: 50,4,4.")
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of the page; 0 takes any that is free.")
+    ] = 0,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Print the address and open nothing.")
+    ] = False,
+) -> None:
+    """Look at image, membranes and neurons in 3D, in a browser, until Ctrl-C.
+
+    Example: `axolemma view segmented --image stack.tif`
+    """
+    import webbrowser
+
+    from axolemma import settings
+    from axolemma import view as room
+
+    try:
+        size = None if voxel_size is None else settings.voxel_size(voxel_size)
+    except ValueError as error:
+        raise SettingsError(f"--voxel-size: {error}") from error
+    layers = room.read_layers(source, image=image)
+    viewer = room.open_viewer(layers, voxel_size=size, port=port)
+    try:
+        url = viewer.get_viewer_url()
+        _result(url)
+        _plain(f"{', '.join(layer.name for layer in layers)}; Ctrl-C ends it")
+        if not no_browser:
+            webbrowser.open(url)
+        _forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        room.close_viewer()
+
+
+@app.command()
 def measure(
     labels: Annotated[Path, typer.Argument(help="TIFF of cells or neurons, 0 = membrane.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="CSV file to make.")],
@@ -962,6 +1070,12 @@ def info(
     for key, value in _flat(values):
         table.add_row(key, str(value))
     out.print(table, highlight=False)
+
+
+def _forever() -> None:
+    """Wait until somebody ends it."""
+    while True:
+        time.sleep(3600)
 
 
 def _given(

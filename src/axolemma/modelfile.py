@@ -69,7 +69,7 @@ class ModelInfo(BaseModel):
     magnification: Length = 1.0
     voxel_size: tuple[Length, Length, Length] | None = None
     thresholds: dict[str, Share] = Field(min_length=1)
-    boundary: Share = 0.4
+    boundary: Share = 0.6
     training: dict[str, Any] = {}
     licence: str = ""
     axolemma: str = __version__

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from axolemma.labels import colours
+
 __all__ = [
     "ERROR_COLOURS",
     "cells_over",
@@ -31,28 +33,6 @@ def grey(section: NDArray[Any]) -> NDArray[np.uint8]:
     low, high = np.percentile(section, (0.5, 99.5))
     scaled = (section.astype(np.float64) - low) / max(high - low, 1e-12)
     return np.asarray(np.clip(scaled, 0, 1) * 255, np.uint8)
-
-
-def colours(labels: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Give every label a bright colour, the same wherever that number occurs; 0 is black.
-
-    Parameters
-    ----------
-    labels
-        Any shape.
-
-    Returns
-    -------
-    NDArray[np.uint8]
-        One axis more, of length 3: red, green, blue.
-    """
-    # Steps of the golden ratio around the hue circle keep neighbouring numbers far apart.
-    hue = (labels.astype(np.float64) * 0.618033988749895) % 1.0
-    value = 0.75 + 0.25 * ((labels.astype(np.float64) * 0.7548776662466927) % 1.0)
-    angle = hue[..., None] * 6 + np.array((0.0, 4.0, 2.0))
-    rgb = np.clip(np.abs(angle % 6 - 3) - 1, 0, 1)
-    bright = 255 * value[..., None] * (0.25 + 0.75 * rgb)
-    return np.asarray(np.where((labels == 0)[..., None], 0, bright), np.uint8)
 
 
 def membrane_over(section: NDArray[Any], membrane: NDArray[np.floating]) -> NDArray[np.uint8]:

@@ -44,14 +44,23 @@ from axolemma.images import (
 )
 from axolemma.modelfile import Model, load_model, state_hash
 from axolemma.objects import (
+    GAP,
+    GROWTH,
     Method,
     cut_block,
     fragment_halo,
+    join_cells,
     join_fragments,
+    link_block,
+    link_halo,
+    looked_up,
     number_cells,
     paint_cells,
     pool_fragments,
+    pool_links,
     subset,
+    thumbnail,
+    way_of,
 )
 from axolemma.predict import (
     HALO,
@@ -69,7 +78,7 @@ from axolemma.predict import (
     predict_part,
     predict_section,
 )
-from axolemma.segmentation import SMALLEST, SMOOTHING
+from axolemma.segmentation import SMALLEST, SMOOTHING, notes_on
 from axolemma.settings import SegmentSettings
 from axolemma.volume import Block, Ledger, Plan, Progress, Results, Tables, plan, run
 
@@ -85,11 +94,57 @@ class Survey:
 
     source: Volume
     first: int
+    mask: "Mask | None"
 
     def __call__(self, block: Block) -> Tables:
         """Return the `Moments` of each section, one row each."""
-        voxels = self.source.read(block.read.moved((self.first, 0, 0)))
-        return {"moments": np.array([Moments.of(section) for section in voxels])}
+        box = block.read.moved((self.first, 0, 0))
+        voxels = self.source.read(box)
+        if self.mask is None:
+            return {"moments": np.array([Moments.of(section) for section in voxels])}
+        tissue = self.mask.read(box)
+        pairs = zip(voxels, tissue, strict=True)
+        return {"moments": np.array([Moments.of(section[here]) for section, here in pairs])}
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Where a volume shows tissue.
+
+    Parameters
+    ----------
+    volume
+        Not 0 = tissue; of the volume's shape, or coarser by whole factors.
+    factors
+        ZYX, how many voxels of the volume one of the mask stands for.
+    """
+
+    volume: Volume
+    factors: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, volume: Volume, source: Volume) -> "Mask":
+        """Fit a mask to a volume, or raise `InputError`."""
+        z, y, x = (
+            max(1, round(whole / side)) if side else 0
+            for whole, side in zip(source.shape, volume.shape, strict=True)
+        )
+        if volume.shape != tuple(-(-a // n) for a, n in zip(source.shape, (z, y, x), strict=True)):
+            raise InputError(
+                f"{volume.source}: the mask has the shape {volume.shape} and {source.source}"
+                f" {source.shape}; give one of that shape, or coarser by whole factors"
+            )
+        return cls(volume, (z, y, x))
+
+    def read(self, box: Box) -> NDArray[np.bool_]:
+        """Tell which voxels of a box are tissue."""
+        start = tuple(a // n for a, n in zip(box.start, self.factors, strict=True))
+        stop = tuple(-(-b // n) for b, n in zip(box.stop, self.factors, strict=True))
+        tissue = self.volume.read(Box(start, stop)) != 0
+        for axis, many in enumerate(self.factors):
+            tissue = tissue.repeat(many, axis)
+        inner = box.moved(tuple(-a * n for a, n in zip(start, self.factors, strict=True)))
+        return np.asarray(tissue[inner.slices])
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +155,8 @@ class Membrane:
     first: int
     out: ZarrVolume
     model: str
-    moments: tuple[tuple[float, float], ...]
+    moments: tuple[tuple[float, float] | None, ...]
+    mask: Mask | None
     polarity: Polarity
     magnification: float
     average: Average
@@ -111,7 +167,9 @@ class Membrane:
     def halo(self, context: int, stride: int) -> tuple[int, int, int]:
         """Return how many voxels are read beyond a block, ZYX."""
         beyond = math.ceil((HALO + 2 * stride) / self.magnification) + 2
-        return context, beyond, beyond
+        # Sections that are left out are passed over when neighbours are looked for.
+        gaps = np.diff(np.flatnonzero([found is not None for found in self.moments]))
+        return context * int(gaps.max(initial=1)), beyond, beyond
 
     def __call__(self, block: Block) -> Tables:
         """Write the map; return its checksum."""
@@ -119,11 +177,21 @@ class Membrane:
         network, context = model.network, model.info.context
         voxels = self.source.read(block.read.moved((self.first, 0, 0)))
         sign = np.float32(1 if self.polarity == "dark" else -1)
-        count, *whole = self.out.shape
+        whole = self.out.shape[1:]
+        usable = np.flatnonzero([found is not None for found in self.moments])
         seen, wanted = (Box(box.start[1:], box.stop[1:]) for box in (block.read, block.write))
-        result = np.empty(block.write.shape, self.out.dtype)
+        # Where nothing is predicted there is membrane, so that no cell is seen there.
+        all_membrane = 255 if self.out.dtype == np.uint8 else 1
+        result = np.full(block.write.shape, all_membrane, self.out.dtype)
+        core = voxels[block.write.within(block.read).slices]
+        tissue = np.full(core.shape, core.min() < core.max())
+        if self.mask is not None:
+            tissue &= self.mask.read(block.write.moved((self.first, 0, 0)))
         for n, z in enumerate(range(block.write.start[0], block.write.stop[0])):
-            near = neighbours(z, context, count)
+            if self.moments[z] is None or not tissue[n].any():
+                continue
+            place_ = int(np.searchsorted(usable, z))
+            near = usable[neighbours(place_, context, len(usable))]
 
             def read(box: Box, near: NDArray[np.int64] = near) -> NDArray[np.float32]:
                 cut = box.within(seen).slices
@@ -135,7 +203,7 @@ class Membrane:
             map_ = predict_part(
                 network,
                 read,
-                tuple(whole),
+                whole,
                 wanted,
                 magnification=self.magnification,
                 average=self.average,
@@ -143,7 +211,8 @@ class Membrane:
                 device=torch.device(self.device),
                 tile=self.tile,
             )
-            result[n] = np.rint(map_ * 255) if result.dtype == np.uint8 else map_
+            map_ = np.rint(map_ * 255) if result.dtype == np.uint8 else map_
+            result[n] = np.where(tissue[n], map_, all_membrane)
         return _written(self.out, block, result)
 
 
@@ -164,12 +233,7 @@ class Fragments:
             shape=self.out.shape,
             **self.options,
         )
-        told = {
-            f"{z}:{name}": array
-            for z, table in enumerate(tables, start=block.write.start[0])
-            for name, array in table.items()
-        }
-        return {**_written(self.out, block, labels), **told}
+        return {**_written(self.out, block, labels), **_by_number(tables, block)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,15 +250,78 @@ class Paint:
         # One more pixel to the right and below: a line is drawn where two labels meet.
         stop = tuple(b + n for b, n in zip(block.write.stop, (0, 1, 1), strict=True))
         labels = self.labels.read(Box(block.write.start, stop).clip(Box.of(self.labels.shape)))
-        # Mapped, not read: of a large volume a block needs a small part.
-        known, numbers = (np.load(f"{self.mapping}-{n}.npy", mmap_mode="r") for n in ("ids", "new"))
         painted = paint_cells(
             labels,
-            *subset(known, numbers, labels),
+            *_mapped(self.mapping, labels),
             shape=block.write.shape,
             filled=self.filled,
         )
         return _written(self.out, block, painted.astype(self.out.dtype))
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Finds how far the sections behind one lie beside it, each as a whole."""
+
+    membrane: ZarrVolume
+
+    def __call__(self, block: Block) -> Tables:
+        """Return the shifts, and the mean of the membrane map, of every section."""
+        depth, height, width = self.membrane.shape
+        (first,), (last,) = block.write.start, block.write.stop
+
+        def read(box: Box) -> NDArray[np.float32]:
+            stop = min(last + 2, depth)
+            return _share(self.membrane.read(Box((first, *box.start), (stop, *box.stop))))
+
+        seen = thumbnail(read, (height, width))
+        ways = [way_of(seen[n : n + 3], (height, width)) for n in range(last - first)]
+        means = seen[: last - first].mean(axis=(1, 2), dtype=np.float64)
+        return {"ways": np.array(ways), "means": means}
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Counts what the cells of a block have in common with those of the next two sections."""
+
+    cells: ZarrVolume
+    membrane: ZarrVolume
+    ways: NDArray[np.int64]
+    means: NDArray[np.float64]
+    growth: float
+    gap: float
+
+    def __call__(self, block: Block) -> Tables:
+        """Return the counts, by section."""
+        # Sections behind those of the block are compared with them, those before are not.
+        read = Box((block.write.start[0], *block.read.start[1:]), block.read.stop)
+        tables = link_block(
+            self.cells.read(read),
+            _share(self.membrane.read(read)),
+            read=read,
+            write=block.write,
+            shape=self.cells.shape,
+            means=self.means,
+            ways=self.ways,
+            growth=self.growth,
+            gap=self.gap,
+        )
+        return _by_number(tables, block)
+
+
+@dataclass(frozen=True, slots=True)
+class Renumber:
+    """Gives the cells of a block the numbers of their neurons."""
+
+    cells: ZarrVolume
+    out: ZarrVolume
+    mapping: str
+
+    def __call__(self, block: Block) -> Tables:
+        """Write the labels; return the checksum."""
+        cells = self.cells.read(block.write)
+        neurons = looked_up(cells, *_mapped(self.mapping, cells))
+        return _written(self.out, block, neurons.astype(self.out.dtype))
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +359,7 @@ def segment_volume(
     engine: Engine,
     block: tuple[int, int, int] = BLOCK,
     ledger: str | Path | None = None,
+    mask: Volume | None = None,
     overwrite: bool = False,
     advance: Callable[[Progress], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
@@ -254,6 +382,9 @@ def segment_volume(
     ledger
         Folder of what is done so far, on a file system that all workers reach; beside `out` where
         None.
+    mask
+        Not 0 where there is tissue, of the volume's shape or coarser by whole factors. What is
+        outside has membrane everywhere and no cell, and does not count for the contrast.
     overwrite
         Begin anew, in place of what is at `out`.
     advance
@@ -275,7 +406,7 @@ def segment_volume(
         If blocks failed again and again; all others are done, and another run does just those.
     """
     started = time.monotonic()
-    job = _Job.of(source, out.rstrip("/"), settings, block, ledger)
+    job = _Job.of(source, out.rstrip("/"), settings, block, ledger, mask)
     finished = job.folder / "run.json"
     if overwrite:
         shutil.rmtree(job.folder, ignore_errors=True)
@@ -327,9 +458,10 @@ def outlook(
     *,
     block: tuple[int, int, int] = BLOCK,
     ledger: str | Path | None = None,
+    mask: Volume | None = None,
 ) -> Outlook:
     """Tell what `segment_volume` would do with these arguments; nothing is written."""
-    job = _Job.of(source, out.rstrip("/"), settings, block, ledger)
+    job = _Job.of(source, out.rstrip("/"), settings, block, ledger, mask)
     voxels = math.prod(job.shape)
     bytes_each = job.bits // 8
     if settings.objects != "none":
@@ -383,6 +515,7 @@ class _Job:
     block: tuple[int, int, int]
     folder: Path
     voxel_size: tuple[float, float, float] | None
+    mask: Mask | None
 
     @classmethod
     def of(
@@ -392,6 +525,7 @@ class _Job:
         settings: SegmentSettings,
         block: tuple[int, int, int],
         ledger: str | Path | None,
+        mask: Volume | None = None,
     ) -> "_Job":
         depth, height, width = source.shape
         if not math.prod(source.shape):
@@ -416,6 +550,7 @@ class _Job:
             (sides[0], sides[1], sides[2]),
             folder,
             settings.voxel_size or source.voxel_size,
+            None if mask is None else Mask.of(mask, source),
         )
 
     @property
@@ -433,6 +568,7 @@ class _Job:
                 "shape": list(self.source.shape),
                 "dtype": str(self.source.dtype),
             },
+            "mask": None if self.mask is None else self.mask.volume.source,
             "output": self.out,
             "weights_sha256": state_hash(self.model.network),
             "settings": asked | {"bits": self.bits},
@@ -498,14 +634,24 @@ def _passes(job: _Job, do: Callable[..., Results], say: Callable[[str], None]) -
     pixel = enlargement(job.voxel_size, info.voxel_size)
     magnification = info.magnification * pixel
 
-    surveyed = do("survey", Survey(job.source, job.first), job.plan())
+    surveyed = do("survey", Survey(job.source, job.first, job.mask), job.plan())
     moments = _pooled_moments(surveyed, job)
+    usable = [z for z, found in enumerate(moments) if found is not None]
+    if not usable:
+        raise InputError("every section is blank or holds NaN; there is nothing to segment")
     polarity = choose_polarity(
         settings.polarity,
-        glance(job.source.read, job.source.shape, job.first + job.shape[0] // 2),
+        glance(job.source.read, job.source.shape, job.first + usable[len(usable) // 2]),
         magnification=magnification,
     )
-    say(f"membranes are {polarity}; {precision} on {device}")
+    notes = notes_on(
+        job.voxel_size,
+        job.model,
+        polarity=(settings.polarity, polarity),
+        masked=[job.first + z for z, found in enumerate(moments) if found is None],
+    )
+    for note in notes:
+        say(f"note: {note}")
     membrane = job.create("", np.uint8 if job.bits == 8 else np.float32, holds="membrane map")
     predict = Membrane(
         job.source,
@@ -513,6 +659,7 @@ def _passes(job: _Job, do: Callable[..., Results], say: Callable[[str], None]) -
         membrane[0],
         settings.model,
         moments,
+        job.mask,
         polarity,
         magnification,
         settings.average,
@@ -531,6 +678,10 @@ def _passes(job: _Job, do: Callable[..., Results], say: Callable[[str], None]) -
         written["cells"], counts["cells"] = _cells(
             job, do, membrane[0], threshold=threshold, boundary=boundary, pixel=pixel
         )
+    if settings.objects == "neurons":
+        written["neurons"], counts["neurons"] = _neurons(
+            job, do, membrane[0], written["cells"][0], pixel=pixel
+        )
     for name, levels in written.items():
         for number, (fine, coarse) in enumerate(pairwise(levels), start=1):
             blocks = plan(coarse.shape, job.block, (0, 0, 0))
@@ -541,7 +692,7 @@ def _passes(job: _Job, do: Callable[..., Results], say: Callable[[str], None]) -
         **job.identity,
         "model": {"source": job.model.source},
         "sections": [job.first, job.last],
-        "notes": list(job.source.notes),
+        "notes": [*job.source.notes, *notes],
         "voxel_size": None if job.voxel_size is None else list(job.voxel_size),
         "magnification": magnification,
         "polarity": polarity,
@@ -596,6 +747,25 @@ def _cells(
     return cells, int(numbers.max(initial=0))
 
 
+def _neurons(
+    job: _Job, do: Callable[..., Results], membrane: ZarrVolume, cells: ZarrVolume, *, pixel: float
+) -> tuple[list[ZarrVolume], int]:
+    found = do("ways", Ways(membrane), plan(job.shape[:1], job.block[:1], (0,)))
+    ways, means = (np.concatenate([t[name] for t in found]) for name in ("ways", "means"))
+    gap = GAP / pixel
+    halo = link_halo(gap=gap)
+    tables = do(
+        "links",
+        Link(cells, membrane, ways, means, GROWTH / pixel, gap),
+        job.plan((2, halo, halo)),
+    )
+    ids, numbers = join_cells(pool_links(of) for of in _by_section(tables, job.plan()))
+    mapping = _mapping(job.folder / "neurons", ids, numbers)
+    neurons = job.create("labels/neurons", cells.dtype, kind="labels", holds="neurons")
+    do("neurons", Renumber(cells, neurons[0], mapping), job.plan(), check=Right(neurons[0]))
+    return neurons, int(numbers.max(initial=0))
+
+
 def _by_section(found: Results, blocks: Plan) -> "Any":
     """Yield, for each section, the tables that the blocks of its layer told of it."""
     layer = math.prod(blocks.counts[1:])
@@ -610,10 +780,13 @@ def _by_section(found: Results, blocks: Plan) -> "Any":
             ]
 
 
-def _pooled_moments(surveyed: Results, job: _Job) -> tuple[tuple[float, float], ...]:
-    """Return mean and standard deviation of every section, from those of its parts."""
+def _pooled_moments(surveyed: Results, job: _Job) -> tuple[tuple[float, float] | None, ...]:
+    """Return mean and standard deviation of every section, from those of its parts.
+
+    None for a section that shows nothing, where such ones are to be left out.
+    """
     blocks, layer = job.plan(), math.prod(job.plan().counts[1:])
-    found = []
+    found: list[tuple[float, float] | None] = []
     for first in range(0, len(blocks), layer):
         parts = [table["moments"] for table in surveyed[first : first + layer]]
         for n in range(len(parts[0])):
@@ -623,8 +796,14 @@ def _pooled_moments(surveyed: Results, job: _Job) -> tuple[tuple[float, float], 
             try:
                 found.append(total.normal())
             except InputError as error:
+                if job.settings.bad_sections == "mask":
+                    found.append(None)
+                    continue
                 z = job.first + len(found)
-                raise InputError(f"{job.source.source}: section {z}: {error}") from None
+                raise InputError(
+                    f"{job.source.source}: section {z}: {error}; replace it, or say --bad-sections"
+                    " mask"
+                ) from None
     return tuple(found)
 
 
@@ -635,6 +814,24 @@ def _mapping(path: Path, ids: NDArray[Any], new: NDArray[Any]) -> str:
         with replacing(target) as beside, beside.open("wb") as file:
             np.save(file, array)
     return str(path)
+
+
+def _mapped(
+    path: str, labels: NDArray[Any]
+) -> tuple[NDArray[np.uint64], NDArray[np.unsignedinteger[Any]]]:
+    """Return the part that some labels need of what `_mapping` wrote."""
+    # Mapped, not read: of a large volume a block needs a small part.
+    known, numbers = (np.load(f"{path}-{name}.npy", mmap_mode="r") for name in ("ids", "new"))
+    return subset(known, numbers, labels)
+
+
+def _by_number(tables: Sequence[Tables], block: Block) -> dict[str, NDArray[Any]]:
+    """Put the tables of a block's sections into one, see `_by_section`."""
+    return {
+        f"{z}:{name}": array
+        for z, table in enumerate(tables, start=block.write.start[0])
+        for name, array in table.items()
+    }
 
 
 def _share(map_: NDArray[Any]) -> NDArray[np.float32]:

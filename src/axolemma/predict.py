@@ -159,6 +159,8 @@ class Moments(NamedTuple):
         return total
 
     def __add__(self, other: "Moments") -> "Moments":  # type: ignore[override]
+        if not other.size:
+            return self
         count, off = self.size + other.size, other.mean - self.mean
         between = off**2 * self.size * other.size / count
         return Moments(
@@ -173,6 +175,8 @@ class Moments(NamedTuple):
         InputError
             If all values are equal or one is not finite.
         """
+        if not self.size:
+            raise InputError("a section has no pixel that counts")
         if not math.isfinite(self.squares):
             raise InputError("a section holds values that are not finite (NaN or infinity)")
         if self.squares == 0:

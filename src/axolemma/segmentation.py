@@ -15,9 +15,17 @@ from numpy.typing import NDArray
 
 from axolemma._version import __version__
 from axolemma.errors import InputError
-from axolemma.images import Stack, appearing, check_image, parse_slices, write_png, write_tiff
+from axolemma.images import (
+    Stack,
+    appearing,
+    blank_sections,
+    check_image,
+    parse_slices,
+    write_png,
+    write_tiff,
+)
 from axolemma.modelfile import Model, load_model, state_hash
-from axolemma.objects import Method, link_cells, segment_cells
+from axolemma.objects import GAP, GROWTH, Method, link_cells, segment_cells
 from axolemma.pictures import preview
 from axolemma.predict import (
     TILE,
@@ -36,6 +44,7 @@ __all__ = [
     "SMALLEST",
     "SMOOTHING",
     "Segmentation",
+    "notes_on",
     "segment",
     "segment_stack",
     "write_segmentation",
@@ -67,6 +76,8 @@ class Segmentation:
         A pixel is cell interior where ``1 - membrane > threshold``.
     polarity
         Whether the input's membranes are ``"dark"`` or ``"bright"``.
+    masked
+        Sections that show nothing and were taken for membrane everywhere.
     """
 
     membrane: NDArray[np.float32]
@@ -75,6 +86,7 @@ class Segmentation:
     boundary: float
     threshold: float
     polarity: Polarity
+    masked: tuple[int, ...] = ()
 
 
 def segment(
@@ -86,9 +98,10 @@ def segment(
     threshold: float | None = None,
     average: Average = "dihedral",
     objects: str = "cells",
-    method: Method = "multicut",
+    method: Method = "mean",
     boundary: float | None = None,
     filled: bool = False,
+    bad_sections: str = "refuse",
     precision: Precision = "auto",
     device: str = "auto",
     tile: int = TILE,
@@ -105,7 +118,8 @@ def segment(
     voxel_size
         (Z, Y, X) in nm. Where its pixels are not of the size that the model learned at, sections
         are enlarged or shrunk for the network, and the results have the input's pixels again.
-    polarity, threshold, average, objects, method, boundary, filled, precision, device, tile
+    polarity, threshold, average, objects, method, boundary, filled, bad_sections, precision,
+    device, tile
         See `SegmentSettings`.
     advance
         Called with the number of section pixels that were finished.
@@ -139,6 +153,7 @@ def segment(
             "method": method,
             "boundary": boundary,
             "filled": filled,
+            "bad_sections": bad_sections,
             "precision": precision,
             "tile": tile,
         },
@@ -153,10 +168,15 @@ def segment(
     stack = array.reshape(-1, *array.shape[-2:])
     pixel = enlargement(chosen.voxel_size, loaded.info.voxel_size)
     magnification = loaded.info.magnification * pixel
-    found = choose_polarity(chosen.polarity, stack, magnification=magnification)
+    masked = blank_sections(stack) if chosen.bad_sections == "mask" else []
+    usable = np.setdiff1d(np.arange(len(stack)), masked)
+    if not usable.size:
+        raise InputError("every section is blank or holds NaN; there is nothing to segment")
+    seen = stack[usable] if masked else stack
+    found = choose_polarity(chosen.polarity, seen, magnification=magnification)
     sections = membrane_map(
         loaded.network,
-        stack,
+        seen,
         polarity=found,
         context=loaded.info.context,
         magnification=magnification,
@@ -166,8 +186,8 @@ def segment(
         tile=tile,
         advance=advance,
     )
-    membrane = np.empty(stack.shape, np.float32)
-    for z, section in enumerate(sections):
+    membrane = np.ones(stack.shape, np.float32)
+    for z, section in zip(usable, sections, strict=True):
         membrane[z] = section
     between = loaded.info.boundary if boundary is None else boundary
     cells = neurons = None
@@ -182,9 +202,13 @@ def segment(
             filled=filled,
         )
         if objects == "neurons":
-            neurons = link_cells(cells, membrane=membrane).reshape(array.shape)
+            neurons = link_cells(
+                cells, membrane=membrane, growth=GROWTH / pixel, gap=GAP / pixel
+            ).reshape(array.shape)
         cells = cells.reshape(array.shape)
-    return Segmentation(membrane.reshape(array.shape), cells, neurons, between, cut, found)
+    return Segmentation(
+        membrane.reshape(array.shape), cells, neurons, between, cut, found, tuple(masked)
+    )
 
 
 def segment_stack(
@@ -228,7 +252,9 @@ def segment_stack(
     count = len(stack.array)
     chosen = parse_slices(settings.slices, count) if settings.slices else range(count)
     array = stack.array[chosen.start : chosen.stop]
-    check_image(replace(stack, array=array), first=chosen.start)
+    if settings.bad_sections == "refuse":
+        part = replace(stack, array=array)
+        check_image(part, first=chosen.start, instead=", or say --bad-sections mask")
     voxel_size = settings.voxel_size or stack.voxel_size
     with appearing(out, record="run.json", files=FILES, overwrite=overwrite) as partial:
         result = segment(
@@ -241,6 +267,7 @@ def segment_stack(
             method=settings.method,
             boundary=settings.boundary,
             filled=settings.filled,
+            bad_sections=settings.bad_sections,
             voxel_size=voxel_size,
             precision=settings.precision,
             device=settings.device,
@@ -258,8 +285,12 @@ def segment_stack(
                 "dtype": str(array.dtype),
                 "notes": [
                     *stack.notes,
-                    *_size_notes(voxel_size, model),
-                    *_polarity_notes(settings.polarity, result.polarity),
+                    *notes_on(
+                        voxel_size,
+                        model,
+                        polarity=(settings.polarity, result.polarity),
+                        masked=[chosen.start + z for z in result.masked],
+                    ),
                 ],
             },
             "model": {"source": model.source, "weights_sha256": state_hash(model.network)},
@@ -325,11 +356,39 @@ def write_segmentation(
                 holds=holds,
                 info=about,
             )
-    middle = len(array) // 2
+    usable = np.setdiff1d(np.arange(len(array)), result.masked)
+    middle = int(usable[len(usable) // 2])
     shown = result.cells if result.neurons is None else result.neurons
     objects = None if shown is None else shown[middle]
     write_png(folder / "preview.png", preview(array[middle], result.membrane[middle], objects))
     (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def notes_on(
+    voxel_size: tuple[float, float, float] | None,
+    model: Model,
+    *,
+    polarity: tuple[str, Polarity],
+    masked: list[int],
+) -> list[str]:
+    """Return a sentence for everything about an input that had to be decided.
+
+    Parameters
+    ----------
+    voxel_size
+        (Z, Y, X) in nm, None where it is not known.
+    model
+        That sees it.
+    polarity
+        What was asked for, and what it is.
+    masked
+        Numbers of the sections that were left out.
+    """
+    return [
+        *_size_notes(voxel_size, model),
+        *_polarity_notes(*polarity),
+        *_masked_notes(masked),
+    ]
 
 
 def _size_notes(voxel_size: tuple[float, float, float] | None, model: Model) -> list[str]:
@@ -358,4 +417,14 @@ def _polarity_notes(asked: str, found: Polarity) -> list[str]:
     return [
         "the membranes look bright, so the grey values were inverted for the network; say "
         "--polarity dark if they are not"
+    ]
+
+
+def _masked_notes(masked: list[int]) -> list[str]:
+    if not masked:
+        return []
+    names = f"section{'s' * (len(masked) > 1)} {', '.join(map(str, masked))}"
+    return [
+        f"blank, or with NaN, and masked: {names}; there is membrane everywhere and no cell, and"
+        " neurons are linked across"
     ]

@@ -274,13 +274,17 @@ class SegmentSettings(_Settings):
         ``cells`` labels the cells of every section, ``neurons`` also links them through the stack;
         ``none`` stops at the membrane map.
     method
-        How cells are found: ``multicut`` and ``mean`` judge contacts as a whole, ``threshold``
+        How cells are found: ``mean`` and ``multicut`` judge contacts as a whole, ``threshold``
         takes the pieces of interior; see `axolemma.objects.segment_cells`.
     boundary
         How far the membrane map must rise between two cells to part them; the model's own where
         None. Lower values find more cells.
     filled
         Let cells touch instead of leaving a line one pixel wide between them.
+    bad_sections
+        What happens to sections of one grey value, or with NaN or infinity: ``refuse`` the
+        stack, or ``mask`` them: they are membrane everywhere, without cells, and neurons are linked
+        across them.
     bits
         Of the membrane map's file: 32 for float, 8 for unsigned integers scaled to 255.
     device, precision, tile
@@ -294,9 +298,10 @@ class SegmentSettings(_Settings):
     threshold: float | None = Field(default=None, ge=0, lt=1)
     average: Literal["none", "flips", "dihedral"] = "dihedral"
     objects: Literal["none", "cells", "neurons"] = "cells"
-    method: Literal["multicut", "mean", "threshold"] = "multicut"
+    method: Literal["multicut", "mean", "threshold"] = "mean"
     boundary: float | None = Field(default=None, gt=0, lt=1)
     filled: bool = False
+    bad_sections: Literal["refuse", "mask"] = "refuse"
     bits: Literal[8, 32] = 32
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"

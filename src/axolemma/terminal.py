@@ -1,6 +1,7 @@
-"""Scores as tables on a terminal."""
+"""Scores and findings as tables on a terminal."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
@@ -12,8 +13,9 @@ from axolemma.metrics import STACK_SCORES, Interval, grouped
 
 if TYPE_CHECKING:
     from axolemma.compare import Comparison
+    from axolemma.quality import SectionReport
 
-__all__ = ["comparison", "ranking", "scores"]
+__all__ = ["comparison", "quality", "ranking", "scores"]
 
 #: Errors that are listed on the terminal; the file holds all.
 SHOWN = 8
@@ -79,6 +81,29 @@ def ranking(found: "Comparison") -> Iterator[RenderableType]:
         yield Text(f"note: {note}")
     for key, reason in found.failed.items():
         yield Text(f"failed: {key}: {reason}")
+
+
+def quality(
+    reports: "Sequence[SectionReport]", voxel_size: tuple[float, float, float] | None = None
+) -> Iterator[RenderableType]:
+    """Yield what is wrong with the sections of a stack, those with findings alone."""
+    wrong = [report for report in reports if report.findings]
+    if wrong:
+        table = _plain_table("", "section", "what", "seen", "what to do")
+        for column in table.columns[1:]:
+            column.justify = "left"
+            column.overflow = "fold"
+        for report in wrong:
+            for number, finding in enumerate(report.findings):
+                seen = finding.says
+                if finding.kind == "shifted" and voxel_size is not None and report.shift:
+                    rows, columns = report.shift.rows, report.shift.columns
+                    seen += f", {math.hypot(rows * voxel_size[1], columns * voxel_size[2]):.0f} nm"
+                name = "" if number else str(report.section)
+                table.add_row(name, Text(finding.kind), Text(seen), Text(finding.treatment))
+        yield table
+    count = "1 section" if len(reports) == 1 else f"{len(reports)} sections"
+    yield Text(f"{count}, {len(wrong) or 'none'} with findings")
 
 
 def _ranked(found: "Comparison") -> Table:

@@ -4,12 +4,14 @@ Futures are used, never dask's graphs: of millions of items only a few are known
 at any time. A dask worker with one thread is one process, as a pass wants it.
 """
 
+import json
 import logging
 import pickle
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,7 +74,7 @@ class Dask(Engine):
         if (workers is not None and workers < 1) or (in_flight is not None and in_flight < 1):
             raise SettingsError("the engine 'dask' needs at least 1 worker and 1 item in flight")
         self._distributed = _distributed()
-        self._file = None if scheduler_file is None else str(scheduler_file)
+        self._file = None if scheduler_file is None else Path(scheduler_file)
         self._in_flight, self._patience = in_flight, patience
         self._resources = {resource: 1} if resource else None
         self._cluster: Any = None
@@ -116,8 +118,9 @@ class Dask(Engine):
         try:
             while True:
                 self._threads = watch.threads or self._threads
-                room = (self._in_flight or min(2 * self._threads, MOST_IN_FLIGHT)) - len(flight)
-                flight.submit(list(islice(source, max(room, 0))))
+                # Something, even where no worker has come yet: some start when there is work.
+                room = self._in_flight or min(max(2 * self._threads, 2), MOST_IN_FLIGHT)
+                flight.submit(list(islice(source, max(room - len(flight), 0))))
                 if not flight:
                     return
                 pause = min(2 * pause, 0.05)
@@ -138,23 +141,28 @@ class Dask(Engine):
             _Aside(self._client.close, 10.0)
         deadline = time.monotonic() + patience
         while True:
-            try:
-                self._client = self._distributed.Client(
-                    self._address,
-                    scheduler_file=self._file,
-                    timeout=max(1.0, min(10.0, deadline - time.monotonic())),
-                    set_as_default=False,
-                )
-                self._threads = sum(self._client.nthreads().values())
+            left = max(1.0, min(10.0, deadline - time.monotonic()))
+            # Aside: of a scheduler that takes a call and says nothing dask waits for ever.
+            call = _Aside(partial(self._call, left), left)
+            if call.done:
+                self._client, self._threads = call.value
                 return
             # A scheduler file that is just being written is no JSON yet.
-            except (OSError, ValueError, KeyError) as error:
-                if time.monotonic() > deadline:
-                    raise EngineError(
-                        f"no dask scheduler answers at {self._place}, waited {patience:.0f} s;"
-                        " start one (dask scheduler) and repeat the command, what is done is kept"
-                    ) from error
-                time.sleep(0.5)
+            if not isinstance(call.error, OSError | ValueError | TypeError | KeyError | None):
+                raise call.error
+            if time.monotonic() > deadline:
+                raise EngineError(
+                    f"no dask scheduler answers at {self._place}, waited {patience:.0f} s;"
+                    " start one (dask scheduler) and repeat the command, what is done is kept"
+                ) from call.error
+            time.sleep(0.5)
+
+    def _call(self, seconds: float) -> tuple[Any, int]:
+        """Return a client and how many threads its scheduler's workers have."""
+        client = self._distributed.Client(
+            self._address or _address_in(self._file), timeout=seconds, set_as_default=False
+        )
+        return client, sum(client.nthreads().values())
 
 
 class _Flight:
@@ -171,8 +179,8 @@ class _Flight:
 
     @property
     def lost(self) -> bool:
-        """Whether items came back because the scheduler was lost."""
-        return bool(self._waiting)
+        """Whether the way to the scheduler was lost, even if it is there again."""
+        return bool(self._waiting) or self._client.scheduler_comm is not self._way
 
     def submit(self, items: list[Any]) -> None:
         """Submit items."""
@@ -190,7 +198,7 @@ class _Flight:
 
     def again(self, client: Any) -> None:
         """Submit everything anew, by another client."""
-        self._client = client
+        self._client, self._way = client, client.scheduler_comm
         self._landing = self._distributed.as_completed(
             with_results=True, raise_errors=False, loop=client.loop
         )
@@ -227,7 +235,7 @@ class _Watch:
     def __init__(self, client: Any, patience: float, place: str) -> None:
         self._client, self._patience, self._place = client, patience, place
         self.threads = 0
-        self._manned = self._answered = time.monotonic()
+        self._manned = time.monotonic()
         self._look = _Aside(client.nthreads)
 
     def lost(self) -> bool:
@@ -239,16 +247,15 @@ class _Watch:
             If it has had no worker for too long.
         """
         now = time.monotonic()
-        if self._look.failed or self._client.status != "running":
+        if self._look.error or self._client.status != "running":
             return True
-        if self._look.done:
-            if now - self._look.begun > PULSE:
-                self.threads = sum(self._look.value.values())
-                self._answered = now
-                self._manned = now if self.threads else self._manned
-                self._look = _Aside(self._client.nthreads)
-        elif now - self._answered > self._patience:
-            return True
+        if not self._look.done:
+            return now - self._look.begun > self._patience
+        self.threads = sum(self._look.value.values())
+        if self.threads:
+            self._manned = now
+        if now - self._look.begun > PULSE:
+            self._look = _Aside(self._client.nthreads)
         if now - self._manned > self._patience:
             raise EngineError(
                 f"the dask scheduler at {self._place} has had no worker for {self._patience:.0f} s;"
@@ -262,20 +269,27 @@ class _Aside:
 
     def __init__(self, call: Callable[[], Any], wait: float = 0.0) -> None:
         self.begun = time.monotonic()
-        self.done = self.failed = False
+        self.done = False
         self.value: Any = None
+        self.error: Exception | None = None
 
         def run() -> None:
             try:
                 self.value = call()
                 self.done = True
-            except Exception:
-                self.failed = True
+            except Exception as error:
+                self.error = error
 
         self._thread = threading.Thread(target=run, daemon=True)
         self._thread.start()
         if wait:
             self._thread.join(wait)
+
+
+def _address_in(file: Path | None) -> str:
+    """Return what a scheduler file says; dask itself would wait for the file for ever."""
+    assert file is not None
+    return str(json.loads(file.read_text(encoding="utf-8"))["address"])
 
 
 def _explained(error: BaseException) -> Exception:

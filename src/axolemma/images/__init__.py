@@ -19,7 +19,14 @@ path; what had to be converted is said in `Stack.notes`, which the caller prints
 from axolemma.images.hdf5 import HDF5, Dataset, hdf5_datasets, split_inside
 from axolemma.images.numbers import numbered
 from axolemma.images.read import read, read_image, section_files
-from axolemma.images.stack import Stack, check_finite, check_image, check_pair, parse_slices
+from axolemma.images.stack import (
+    Stack,
+    blank_sections,
+    check_finite,
+    check_image,
+    check_pair,
+    parse_slices,
+)
 from axolemma.images.stores import is_remote
 from axolemma.images.truth import TruthIs, read_truth, to_membrane, to_truth
 from axolemma.images.volume import StackVolume, Volume, open_volume
@@ -46,6 +53,7 @@ __all__ = [
     "Volume",
     "ZarrVolume",
     "appearing",
+    "blank_sections",
     "check_finite",
     "check_image",
     "check_pair",

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from axolemma.errors import ImageError, InputError
 
-__all__ = ["Stack", "check_finite", "check_image", "check_pair", "parse_slices", "span"]
+__all__ = [
+    "Stack",
+    "blank_sections",
+    "check_finite",
+    "check_image",
+    "check_pair",
+    "parse_slices",
+    "span",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,8 +66,25 @@ def span(array: NDArray[Any]) -> tuple[float, float]:
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
 
 
-def check_finite(stack: Stack) -> Stack:
-    """Return `stack`, or raise `ImageError` where it holds NaN or infinity."""
+def blank_sections(array: NDArray[Any]) -> list[int]:
+    """Return the sections (Z, Y, X) that show nothing: one grey value, or not all finite."""
+    return [
+        z
+        for z, section in enumerate(array)
+        if section.min() == section.max() or not np.isfinite(section).all()
+    ]
+
+
+def check_finite(stack: Stack, *, instead: str = "") -> Stack:
+    """Return `stack`, or raise `ImageError` where it holds NaN or infinity.
+
+    Parameters
+    ----------
+    stack
+        What was read.
+    instead
+        What else could be done about it, the end of the message.
+    """
     if stack.array.dtype.kind != "f":
         return stack
     bad = ~np.isfinite(stack.array)
@@ -68,12 +93,12 @@ def check_finite(stack: Stack) -> Stack:
         first = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
         raise ImageError(
             f"{stack.source}: {_counted(count, 'pixel')} NaN or infinite, the first at ZYX {first};"
-            " replace them by ordinary values"
+            f" replace them by ordinary values{instead}"
         )
     return stack
 
 
-def check_image(stack: Stack, *, first: int = 0) -> Stack:
+def check_image(stack: Stack, *, first: int = 0, instead: str = "") -> Stack:
     """Return `stack`, or raise `ImageError` where it cannot be an image.
 
     Parameters
@@ -82,20 +107,22 @@ def check_image(stack: Stack, *, first: int = 0) -> Stack:
         What was read.
     first
         The number of its first section, for messages about a part of a stack.
+    instead
+        What else could be done about it, the end of the message.
 
     Raises
     ------
     ImageError
         For NaN or infinity, and for a section whose pixels are all equal.
     """
-    check_finite(stack)
+    check_finite(stack, instead=instead)
     constant = np.flatnonzero(stack.array.min(axis=(1, 2)) == stack.array.max(axis=(1, 2)))
     if constant.size:
         where = int(constant[0])
         more = f" (and {constant.size - 1} more)" if constant.size > 1 else ""
         raise ImageError(
             f"{stack.source}: section {first + where}{more} is constant, every pixel is"
-            f" {stack.array[where, 0, 0]}; leave it out or replace it"
+            f" {stack.array[where, 0, 0]}; leave it out or replace it{instead}"
         )
     return stack
 

@@ -14,12 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axolemma.errors import AxolemmaError, InputError
+from axolemma.labels import colours
 
 __all__ = ["appearing", "replacing", "write_png", "write_tiff", "write_tiff_sections"]
 
 CLASSIC_LIMIT = 2**32 - 2**25  # bytes that a classic TIFF may point to, less room for metadata
 IMAGEJ_TYPES = {"uint8", "uint16", "float32"}
 OME_TYPES = {"int8", "int16", "int32", "uint32", "float64"}
+#: What is numbers of objects, and shown in colours.
+LABELS = {"cells", "neurons"}
+_COLOR_MAP = 320  # the number of the tag
 DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 
 
@@ -154,6 +158,10 @@ def write_tiff(
     narrower than 8 pixels, and whatever exceeds 4 GB, become OME-TIFF (BigTIFF above 4 GB), which
     Fiji opens through Bio-Formats. `read` gives all of it back, the pixels bit for bit.
 
+    ImageJ TIFF of cells or neurons opens in colours, each number up to 255 in that of
+    `labels.colours`. ImageJ has 256 colours for all numbers, so where there are more labels, those
+    that follow each other share one.
+
     Parameters
     ----------
     path
@@ -186,6 +194,7 @@ def write_tiff(
         voxel_size=voxel_size,
         holds=holds,
         info=info,
+        highest=int(stack.max()) if holds in LABELS and stack.dtype.kind == "u" else None,
     )
 
 
@@ -198,6 +207,7 @@ def write_tiff_sections(
     voxel_size: tuple[float, float, float] | None = None,
     holds: str | None = None,
     info: Mapping[str, Any] | None = None,
+    highest: int | None = None,
 ) -> None:
     """Write a stack like `write_tiff`, section by section, so that it need not fit into memory.
 
@@ -213,6 +223,8 @@ def write_tiff_sections(
         Of all sections.
     voxel_size, holds, info
         As in `write_tiff`.
+    highest
+        Of all labels, for the range in which ImageJ shows them in colours; grey where None.
 
     Raises
     ------
@@ -232,10 +244,16 @@ def write_tiff_sections(
     tiny = min(shape[1:]) < 8  # tifffile mistakes the axes of ImageJ sections so narrow
     form = _ome if big or tiny or dtype.name in OME_TYPES else _imagej
     card = json.dumps({"axolemma": {"holds": holds, "info": dict(info or {})}})
+    settings = form(voxel_size, card)
+    if form is _imagej and holds in LABELS and dtype.kind == "u" and highest is not None:
+        settings["metadata"] |= {"min": 0, "max": max(255, highest)}
+        # The lookup tables among ImageJ's own metadata are for channels; what a plain stack of any
+        # depth is shown in is this tag, of 8-bit length.
+        settings["extratags"] = [(_COLOR_MAP, "H", 3 * 256, _palette(), True)]
     with replacing(path) as partial, partial.open("xb") as file:
         tifffile.imwrite(
             file, sections, shape=shape, dtype=dtype, bigtiff=big, compression="zlib",
-            photometric="minisblack", **form(voxel_size, card),
+            photometric="minisblack", **settings,
         )  # fmt: skip
 
 
@@ -275,6 +293,11 @@ def _imagej(voxel_size: tuple[float, float, float] | None, card: str) -> dict[st
     z, y, x = (size / 1000 for size in voxel_size)
     metadata |= {"unit": "micron", "spacing": z}
     return {"imagej": True, "metadata": metadata, "resolution": (_ratio(1 / x), _ratio(1 / y))}
+
+
+def _palette() -> tuple[int, ...]:
+    """Return the colours of labels 0 to 255 as a TIFF has them: all reds, greens, blues."""
+    return tuple((colours(np.arange(256)).T.astype(np.uint16) * 257).ravel().tolist())
 
 
 def _ome(voxel_size: tuple[float, float, float] | None, card: str) -> dict[str, Any]:

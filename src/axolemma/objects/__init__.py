@@ -1,20 +1,55 @@
 """From membrane maps to cells, from cells to neurons: labels out."""
 
-from axolemma.objects.cells import BOUNDARIES, Method, fragments, merge, segment_cells
+from axolemma.objects.cells import BOUNDARIES, merge, number_cells, paint_cells, segment_cells
 from axolemma.objects.contacts import Contacts, contacts
-from axolemma.objects.neurons import link_cells
+from axolemma.objects.fragments import (
+    DEPTH,
+    cut_block,
+    fragment_halo,
+    fragments,
+    pool_fragments,
+)
+from axolemma.objects.joining import Method, join, join_fragments
+from axolemma.objects.linking import (
+    GAP,
+    GROWTH,
+    link_block,
+    link_halo,
+    pool_links,
+    thumbnail,
+    way_of,
+)
+from axolemma.objects.neurons import join_cells, link_cells
 from axolemma.objects.solvers import multicut
-from axolemma.objects.threshold import threshold_cells
+from axolemma.objects.tables import Tables, looked_up, subset
 
 __all__ = [
     "BOUNDARIES",
+    "DEPTH",
+    "GAP",
+    "GROWTH",
     "Contacts",
     "Method",
+    "Tables",
     "contacts",
+    "cut_block",
+    "fragment_halo",
     "fragments",
+    "join",
+    "join_cells",
+    "join_fragments",
+    "link_block",
     "link_cells",
+    "link_halo",
+    "looked_up",
     "merge",
     "multicut",
+    "number_cells",
+    "paint_cells",
+    "pool_fragments",
+    "pool_links",
     "segment_cells",
-    "threshold_cells",
+    "subset",
+    "thumbnail",
+    "way_of",
 ]

@@ -1,5 +1,10 @@
-"""How far the content of one section lies beside that of another, everywhere in it."""
+"""How far the content of a section lies beside that of another, everywhere in it.
 
+One shift of the whole section (`shift`), then what differs from it from place to place
+(`displacement`), which may be asked for a part of a section alone.
+"""
+
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,97 +12,182 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-__all__ = ["Displacement", "displacement", "follow"]
+from axolemma.geometry import Box
+
+__all__ = ["ALIGNED", "REACH", "Displacement", "displacement", "follow", "shift", "shrinkage"]
 
 _COARSE = 4  # px of a section in one pixel, a side, where local shifts are sought
 _WINDOW = 13  # side of the window that must agree, in coarse pixels
 _RANGE = 4  # the largest local shift, in coarse pixels
 _DOUBT = 0.004  # correlation that a local shift must win for each of its square coarse pixels
+_SMOOTH = 3  # coarse pixels over which local shifts are smoothed
+_STEPS = 1000  # that maps are told apart in there
+_BLUR = 2  # px by which maps are blurred, so that thin membranes that miss each other still agree
+
+#: The largest side of a section, in pixels, of which the shift is sought at full resolution.
+ALIGNED = 2048
+
+#: Pixels: the largest local shift; and how far around it what is seen decides about a pixel's.
+LOCAL = _RANGE * _COARSE
+REACH = _COARSE * (_WINDOW // 2 + 4 * _SMOOTH + _RANGE + 1) + 4 * _BLUR
 
 
 @dataclass(frozen=True, slots=True)
 class Displacement:
-    """Where each pixel of a section continues in another one.
+    """Where each pixel of a part of a section continues in another one.
 
     Parameters
     ----------
     rows, columns
         Shape (Y, X), in pixels: pixel (y, x) continues at ``(y + rows[y, x], x + columns[y, x])``,
         which may lie outside.
+    part
+        Which part (Y, X) of the section this is.
+    whole
+        Sides (Y, X) of the section.
     """
 
-    rows: NDArray[np.int64]
-    columns: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    columns: NDArray[np.int32]
+    part: Box
+    whole: tuple[int, int]
 
     def places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the row and the column at which each pixel continues."""
-        height, width = self.rows.shape
-        return np.arange(height)[:, None] + self.rows, np.arange(width) + self.columns
+        (top, left), (bottom, right) = self.part.start, self.part.stop
+        return np.arange(top, bottom)[:, None] + self.rows, np.arange(left, right) + self.columns
 
     def inside(self) -> NDArray[np.bool_]:
         """Tell which pixels continue within the other section."""
-        (row, column), (height, width) = self.places(), self.rows.shape
+        (row, column), (height, width) = self.places(), self.whole
         return np.asarray((row >= 0) & (row < height) & (column >= 0) & (column < width))
 
     def then(self, other: "Displacement") -> "Displacement":
         """Return both steps in one: first this one, then `other` from where it leads."""
         row, column = _kept(self)
         return Displacement(
-            self.rows + other.rows[row, column], self.columns + other.columns[row, column]
+            self.rows + other.rows[row, column],
+            self.columns + other.columns[row, column],
+            self.part,
+            self.whole,
         )
 
 
 def follow(section: NDArray[Any], step: Displacement) -> NDArray[Any]:
-    """Return, for each pixel, what it continues as; 0 where it leaves the section."""
+    """Return, for each pixel, what it continues as; 0 where it leaves the section.
+
+    Parameters
+    ----------
+    section
+        The same part of the other section. What continues beyond the part is taken from its edge.
+    step
+        The way there.
+    """
     return np.where(step.inside(), section[_kept(step)], 0)
 
 
+def shrinkage(shape: tuple[int, ...]) -> int:
+    """Return how many pixels a side become one where the shift of a section (Y, X) is sought."""
+    return -(-max(shape) // ALIGNED)
+
+
+def shift(
+    section: NDArray[np.floating],
+    other: NDArray[np.floating],
+    *,
+    largest: int = 40,
+    shrunk: int = 1,
+) -> tuple[int, int]:
+    """Find the shift, of the whole section, at which two sections agree best.
+
+    Parameters
+    ----------
+    section, other
+        Shape (Y, X), membrane maps, in [0, 1], perhaps shrunk.
+    largest
+        The largest shift that is tried, in pixels of the section along either axis.
+    shrunk
+        How many pixels of the section, a side, one of these stands for.
+
+    Returns
+    -------
+    int, int
+        Rows and columns, in pixels of the section: the peak of the cross-correlation; 0, 0 where a
+        section has no contrast.
+    """
+    one, two = (_blurred(shown, float(shown.mean()), _BLUR / shrunk) for shown in (section, other))
+    down, right = _peak(one, two, math.ceil(largest / shrunk))
+    return down * shrunk, right * shrunk
+
+
 def displacement(
-    section: NDArray[np.floating], other: NDArray[np.floating], *, largest: int = 40
+    section: NDArray[np.floating],
+    other: NDArray[np.floating],
+    *,
+    largest: int = 40,
+    whole: tuple[int, int] | None = None,
+    part: Box | None = None,
+    means: tuple[float, float] | None = None,
+    moved: tuple[int, int] | None = None,
 ) -> Displacement:
     """Find where each pixel of a section continues in another one.
 
-    One shift of the whole section is the peak of the cross-correlation of both sections; what is
-    left of a bend or of oblique fibres is sought in windows of some 50 pixels at a quarter of
-    the resolution, and must win the more the farther it leads.
+    What is left of a bend or of oblique fibres, when the sections are shifted as a whole, is sought
+    in windows of some 50 pixels at a quarter of the resolution, and must win the more the farther
+    it leads.
 
     Parameters
     ----------
     section, other
         Shape (Y, X), membrane maps, in [0, 1].
     largest
-        The largest shift of the whole section that is tried, in pixels along either axis.
+        See `shift`.
+    whole, part
+        Of a part of a section: the sides (Y, X) of the section, and which part it is, its start
+        at a multiple of 4. The steps of pixels less than `REACH` from its edges are not those of
+        the whole.
+    means, moved
+        Of a part: the means of both whole sections, and their `shift`.
 
     Returns
     -------
     Displacement
         0 everywhere where a section has no contrast.
     """
-    one, two = (_blurred(shown) for shown in (section, other))
-    down, right = _peak(one, two, largest)
-    whole = Displacement(np.full(section.shape, down), np.full(section.shape, right))
+    sides = (section.shape[0], section.shape[1])
+    part = part or Box.of(sides)
+    means = means or (float(section.mean()), float(other.mean()))
+    down, right = shift(section, other, largest=largest) if moved is None else moved
+    one, two = (
+        # To four digits, so that sums in another order make no difference.
+        _blurred(shown, round(mean, 4), _BLUR)
+        for shown, mean in zip((section, other), means, strict=True)
+    )
+    rows, columns = (np.full(section.shape, step, np.int32) for step in (down, right))
+    step = Displacement(rows, columns, part, whole or sides)
     coarse = tuple(side // _COARSE for side in section.shape)
     if min(coarse) <= 2 * _RANGE:
-        return whole
-    moved = follow(two, whole)
-    rows, columns = _local(_shrunk(one, coarse), _shrunk(moved, coarse))
+        return step
+    along_y, along_x = _local(_shrunk(one, coarse), _shrunk(follow(two, step), coarse))
     return Displacement(
-        whole.rows + _enlarged(rows, section.shape),
-        whole.columns + _enlarged(columns, section.shape),
+        np.asarray(rows + _enlarged(along_y, section.shape)),
+        np.asarray(columns + _enlarged(along_x, section.shape)),
+        part,
+        step.whole,
     )
 
 
 def _kept(step: Displacement) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where pixels continue, or the nearest place to it at the border."""
+    """Return where in the part pixels continue, or the nearest place to it at its border."""
     row, column = step.places()
-    height, width = row.shape
-    return np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)
+    (top, left), (height, width) = step.part.start, step.part.shape
+    return np.clip(row - top, 0, height - 1), np.clip(column - left, 0, width - 1)
 
 
-def _blurred(shown: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Blur a map, so that thin membranes that miss each other by a little still agree."""
-    soft = ndimage.gaussian_filter(shown.astype(np.float32), 2)
-    return np.asarray(soft - soft.mean(), np.float32)
+def _blurred(shown: NDArray[np.floating], mean: float, blur: float) -> NDArray[np.float32]:
+    """Blur a map and take its mean from it."""
+    soft = ndimage.gaussian_filter(shown.astype(np.float32), blur)
+    return np.asarray(soft - np.float32(mean))
 
 
 def _peak(one: NDArray[np.float32], two: NDArray[np.float32], largest: int) -> tuple[int, int]:
@@ -120,23 +210,31 @@ def _local(
     one: NDArray[np.float32], two: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the local shifts, rows and columns, of every coarse pixel, in coarse pixels."""
-    padded = np.pad(two, _RANGE)
+    # Whole numbers add up to the same sums wherever a part of a section begins.
+    exact, other = (np.rint(_STEPS * shown.astype(np.float64)) for shown in (one, two))
+    padded = np.pad(other, _RANGE)
     height, width = one.shape
-    energy = ndimage.uniform_filter(one**2, _WINDOW)
+    energy = _window_sums(exact**2)
     best = np.full(one.shape, -np.inf)
     rows, columns = np.zeros(one.shape), np.zeros(one.shape)
     for dy in range(-_RANGE, _RANGE + 1):
         for dx in range(-_RANGE, _RANGE + 1):
             there = padded[_RANGE + dy :, _RANGE + dx :][:height, :width]
-            energies = energy * ndimage.uniform_filter(there**2, _WINDOW)
-            agreement = ndimage.uniform_filter(one * there, _WINDOW)
-            # Running sums leave a little less than nothing where nothing is.
-            agreement /= np.sqrt(np.maximum(energies, 0)) + 1e-6
+            agreement = _window_sums(exact * there)
+            agreement /= np.sqrt(energy * _window_sums(there**2)) + 1
             agreement -= _DOUBT * (dy * dy + dx * dx)
             better = agreement > best
             best[better] = agreement[better]
             rows[better], columns[better] = dy, dx
-    return ndimage.gaussian_filter(rows, 3), ndimage.gaussian_filter(columns, 3)
+    return ndimage.gaussian_filter(rows, _SMOOTH), ndimage.gaussian_filter(columns, _SMOOTH)
+
+
+def _window_sums(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Add up whole numbers in the window around each pixel."""
+    for axis in (0, 1):
+        mean = ndimage.uniform_filter1d(numbers, _WINDOW, axis)
+        numbers = np.rint(mean * _WINDOW)
+    return numbers
 
 
 def _shrunk(section: NDArray[np.float32], coarse: tuple[int, ...]) -> NDArray[np.float32]:
@@ -147,8 +245,8 @@ def _shrunk(section: NDArray[np.float32], coarse: tuple[int, ...]) -> NDArray[np
     return np.asarray(blocks, np.float32)
 
 
-def _enlarged(field: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.int64]:
+def _enlarged(field: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.int32]:
     """Bring shifts from coarse pixels to pixels."""
     at = np.meshgrid(*((np.arange(side) + 0.5) / _COARSE - 0.5 for side in shape), indexing="ij")
     fine = ndimage.map_coordinates(field, np.stack(at), order=1, mode="nearest")
-    return np.rint(_COARSE * fine).astype(np.int64)
+    return np.rint(_COARSE * fine).astype(np.int32)

@@ -9,44 +9,40 @@
 
 Thresholding joins two cells through a gap one pixel wide. Here a contact is judged as a whole: a
 gap in an otherwise dark line parts two cells all the same, and a faint line in a cell does not.
+
+A volume goes the same way block by block: `cut_block` on every block, then for each section
+`pool_fragments` of the tables of its blocks and `join_fragments`, `number_cells` once, then
+`paint_cells` on every block. `segment_cells` is that with each section as one block.
 """
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from axolemma.errors import InputError
+from axolemma.geometry import Box
 from axolemma.labels import label_borders
-from axolemma.objects.contacts import Contacts, contacts
-from axolemma.objects.solvers import average_linkage, distances, flood, multicut
-from axolemma.objects.threshold import threshold_cells
+from axolemma.objects.contacts import Contacts
+from axolemma.objects.fragments import DEPTH, cut_section, pool_fragments
+from axolemma.objects.joining import Method, join, join_fragments
+from axolemma.objects.tables import looked_up
 
-__all__ = ["BOUNDARIES", "Method", "fragments", "merge", "segment_cells"]
-
-Method = Literal["multicut", "mean", "threshold"]
+__all__ = ["BOUNDARIES", "merge", "number_cells", "paint_cells", "segment_cells"]
 
 #: Boundaries to choose from on validation sections.
-BOUNDARIES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
-
-#: Share of the membrane map in the landscape that is flooded; the rest is the distance to it, which
-#: leads the border of two fragments across the narrowest place of an open neck.
-_MAP = 0.8
-
-#: Shares are kept away from 0 and 1, whose odds are infinite.
-_SURE = 1e-3
+BOUNDARIES = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
 
 
 def segment_cells(
     membrane: NDArray[np.floating],
     *,
-    boundary: float = 0.4,
-    method: Method = "multicut",
+    boundary: float = 0.6,
+    method: Method = "mean",
     threshold: float = 0.5,
     smoothing: float = 2.0,
+    depth: float = DEPTH,
     smallest: float = 25.0,
     filled: bool = False,
 ) -> NDArray[np.uint32]:
@@ -60,15 +56,17 @@ def segment_cells(
         How far the membrane map must rise between two cells, see `contacts`, to part them rather
         than to join them; between 0 and 1. Lower values find more cells.
     method
-        ``multicut`` weighs all contacts of a section at once, each by its length; ``mean`` joins
-        the two cells with the least membrane between them, again and again; ``threshold`` takes
-        the pieces of interior as they are.
+        ``mean`` joins the two cells with the least rise between them, again and again, and takes
+        what then lies between cells anew; ``multicut`` weighs all contacts of fragments at once,
+        each by its length; ``threshold`` takes the pieces of interior as they are.
     threshold
         A pixel is cell interior where ``1 - membrane > threshold``: what ``threshold`` labels, and
         where the others have the seeds of their fragments.
     smoothing
         Standard deviation in pixels by which distances are smoothed before their maxima become
         seeds of fragments.
+    depth
+        Distance to the membrane, in pixels, beyond which the inside of a cell is all alike.
     smallest
         Cells of fewer pixels join the neighbour with the least membrane between; 0 keeps all.
     filled
@@ -88,8 +86,8 @@ def segment_cells(
 
     References
     ----------
-    Watershed fragments and multicut: Beier et al. 2017, Nat. Methods 14:101. Mean agglomeration:
-    Bailoni et al. 2022, GASP, CVPR, 11645.
+    Watershed fragments and multicut: Beier et al. 2017, Nat. Methods 14:101. Agglomeration by what
+    lies between two cells: Funke et al. 2019, IEEE TPAMI 41:1669.
     """
     if membrane.ndim != 3:
         raise InputError(f"a membrane map has axes (Z, Y, X), this one shape {membrane.shape}")
@@ -97,62 +95,96 @@ def segment_cells(
         raise InputError("a membrane map lies in [0, 1] and is finite; rescale it")
     if not 0 < boundary < 1:
         raise InputError(f"a boundary lies between 0 and 1, not at {boundary:g}")
-    if method == "threshold":
-        return threshold_cells(membrane, threshold)
     labels = np.zeros(membrane.shape, np.uint32)
+    whole = Box.of(membrane.shape[1:])
     last = 0
     for z, section in enumerate(membrane):
-        pieces = fragments(section, threshold=threshold, smoothing=smoothing)
-        cells = merge(
-            pieces,
-            contacts(pieces, section),
+        pieces, _, table = cut_section(
+            section,
+            z=z,
+            read=whole,
+            write=whole,
+            shape=(membrane.shape[1], membrane.shape[2]),
+            method=method,
+            threshold=threshold,
+            smoothing=smoothing,
+            depth=depth,
+        )
+        _, cells = join_fragments(
+            pool_fragments([table]),
+            membrane.shape[2],
             boundary=boundary,
             method=method,
             smallest=smallest,
         )
-        if not filled:
-            cells = np.where(label_borders(cells), 0, cells)
-        labels[z] = np.where(cells > 0, cells + last, 0)
-        last = max(last, int(labels[z].max()))
+        numbers = np.concatenate(([0], cells + 1 + last)).astype(np.uint32)
+        labels[z] = _painted(numbers[pieces], filled)
+        last += int(cells.max(initial=-1)) + 1
     return labels
 
 
-def fragments(
-    membrane: NDArray[np.floating], *, threshold: float = 0.5, smoothing: float = 2.0
-) -> NDArray[np.uint32]:
-    """Cut a section into pieces of which none should hold two cells: a seeded watershed.
+def number_cells(
+    sections: Iterable[tuple[NDArray[np.uint64], NDArray[np.int64]]],
+) -> tuple[NDArray[np.uint64], NDArray[np.unsignedinteger[Any]]]:
+    """Give the cells of a volume their numbers.
 
     Parameters
     ----------
-    membrane
-        (Y, X), in [0, 1].
-    threshold
-        Seeds lie where ``1 - membrane`` is above.
-    smoothing
-        Of the distances to the membrane, in pixels, before their maxima become seeds.
+    sections
+        What `join_fragments` found in each, in the order of sections.
 
     Returns
     -------
-    NDArray[np.uint32]
-        (Y, X), from 1 on and everywhere, the membrane included; 0 everywhere where there is no
-        interior.
+    ids, numbers
+        All fragments, sorted, and the number of each one's cell, from 1 on, as `segment_cells`
+        numbers them: uint32, or uint64 where that is too small.
     """
-    interior = 1.0 - membrane > threshold
-    if not interior.any():
-        return np.zeros(membrane.shape, np.uint32)
-    depth = distances(interior)
-    smooth = ndimage.gaussian_filter(depth, smoothing) if smoothing > 0 else depth
-    peaks = (ndimage.maximum_filter(smooth, 3) == smooth) & interior
-    seeds, _ = ndimage.label(peaks, np.ones((3, 3)))
-    return flood(_MAP * membrane + (1 - _MAP) * (1 - depth / depth.max()), seeds)
+    ids, numbers, last = [np.empty(0, np.uint64)], [np.empty(0, np.int64)], 0
+    for names, cells in sections:
+        ids.append(names)
+        numbers.append(cells + 1 + last)
+        last += int(cells.max(initial=-1)) + 1
+    dtype = np.uint32 if last < 2**32 else np.uint64
+    return np.concatenate(ids), np.concatenate(numbers).astype(dtype)
+
+
+def paint_cells(
+    fragments: NDArray[np.uint64],
+    ids: NDArray[np.uint64],
+    numbers: NDArray[np.unsignedinteger[Any]],
+    *,
+    shape: tuple[int, ...] | None = None,
+    filled: bool = False,
+) -> NDArray[np.unsignedinteger[Any]]:
+    """Turn the fragments of a block into cells.
+
+    Parameters
+    ----------
+    fragments
+        (Z, Y, X), what `cut_block` labelled. For cells with lines between them it holds the next
+        pixel of each row, and the next row, beyond what is written, unless the section ends there.
+    ids, numbers
+        From `number_cells`, or that part of it which `fragments` needs, see `tables.subset`.
+    shape
+        Of what is written, from the first pixel on; all where it is not given.
+    filled
+        Let cells touch. Pieces of ``threshold`` never do.
+
+    Returns
+    -------
+    NDArray
+        Of the dtype of `numbers` and of that shape: cells, and 0.
+    """
+    painted = _painted(looked_up(fragments, ids, numbers), filled)
+    return painted if shape is None else painted[tuple(slice(side) for side in shape)]
 
 
 def merge(
-    pieces: NDArray[np.uint32],
+    pieces: NDArray[np.integer],
     found: Contacts,
     *,
     boundary: float,
-    method: Literal["multicut", "mean"] = "multicut",
+    method: Literal["multicut", "mean"] = "mean",
     smallest: float = 0.0,
 ) -> NDArray[np.uint32]:
     """Join the fragments of a section that belong to one cell.
@@ -172,46 +204,16 @@ def merge(
         (Y, X), cells from 1 on; 0 where `pieces` is.
     """
     if not pieces.any():
-        return pieces
-    odds = _odds(boundary) - _odds(found.rise)
-    count = int(pieces.max()) + 1
-    if method == "multicut":
-        part = multicut(count, found.pairs, odds * found.length)
-    else:
-        part = average_linkage(count, found.pairs, odds, found.length)
-    part = _without_small(part, found, np.bincount(pieces.ravel(), minlength=count), smallest)
-    # Fragments are numbered from 1 on: node 0 of the graph stands alone and is no cell.
-    cell = np.unique(part[1:], return_inverse=True)[1].astype(np.uint32) + 1
-    return np.asarray(np.concatenate((np.zeros(1, np.uint32), cell))[pieces])
+        return np.zeros(pieces.shape, np.uint32)
+    # Fragments are numbered from 1 on, the nodes of a graph from 0.
+    found = Contacts(found.pairs - 1, found.length, found.level, found.floors[1:])
+    sizes = np.bincount(pieces.ravel())[1:]
+    cells = join(sizes, found, boundary=boundary, method=method, smallest=smallest)
+    return np.asarray(np.concatenate(([0], cells + 1)).astype(np.uint32)[pieces])
 
 
-def _odds(share: NDArray[np.float64] | float) -> NDArray[np.float64]:
-    sure = np.clip(share, _SURE, 1 - _SURE)
-    return np.asarray(np.log(sure / (1 - sure)))
-
-
-def _without_small(
-    part: NDArray[np.int64], found: Contacts, sizes: NDArray[np.int64], smallest: float
-) -> NDArray[np.int64]:
-    """Join every cell below a size to the neighbour with the least membrane between."""
-    while True:
-        small = (size := np.bincount(part, sizes)) < smallest
-        between = _between(part, found)
-        ends = np.concatenate((between.pairs, between.pairs[:, ::-1]))
-        ends, rise = ends[small[ends[:, 0]]], np.tile(between.rise, 2)[small[ends[:, 0]]]
-        if not len(ends):
-            return part
-        ends = ends[np.lexsort((rise, ends[:, 0]))]
-        links = ends[np.unique(ends[:, 0], return_index=True)[1]]
-        graph = coo_array((np.ones(len(links)), tuple(links.T)), shape=(len(size), len(size)))
-        part = connected_components(graph, directed=False)[1].astype(np.int64)[part]
-
-
-def _between(part: NDArray[np.int64], found: Contacts) -> Contacts:
-    """Return the contacts of cells that consist of fragments, from those of the fragments."""
-    ends = np.sort(part[found.pairs], axis=1)
-    apart = ends[:, 0] != ends[:, 1]
-    pairs, which = np.unique(ends[apart], axis=0, return_inverse=True)
-    length = np.bincount(which.ravel(), found.length[apart], len(pairs))
-    total = np.bincount(which.ravel(), (found.rise * found.length)[apart], len(pairs))
-    return Contacts(pairs, length.astype(np.int64), total / length)
+def _painted(cells: NDArray[Any], filled: bool) -> NDArray[Any]:
+    """Part cells that touch by lines, unless they are to be filled."""
+    if not filled:
+        cells[label_borders(cells)] = 0
+    return cells

@@ -1,16 +1,31 @@
-"""From cells in sections to neurons in a stack: overlaps, local shifts, and one multicut."""
+"""From cells in sections to neurons in a stack: overlaps, local shifts, and one multicut.
 
+A volume goes this way block by block: `thumbnail` and `way_of` for every section, `link_block` on
+every block, `pool_links` for every section and `join_cells` once. `link_cells` is that with the
+stack as one block.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.segmentation import expand_labels
 
 from axolemma.errors import InputError
-from axolemma.objects.alignment import Displacement, displacement, follow
+from axolemma.geometry import Box
+from axolemma.objects.linking import (
+    GAP,
+    GROWTH,
+    LARGEST_SHIFT,
+    link_block,
+    pool_links,
+    thumbnail,
+    way_of,
+)
 from axolemma.objects.solvers import multicut
+from axolemma.objects.tables import Tables, looked_up, places
 
-__all__ = ["FEATURES", "LOG_ODDS", "Links", "link_cells", "links"]
+__all__ = ["FEATURES", "LOG_ODDS", "Links", "join_cells", "link_cells", "links"]
 
 #: What is known of two cells in two sections; see `links`.
 FEATURES = ("containment", "overlap", "rival", "distance")
@@ -23,8 +38,6 @@ LOG_ODDS = (
 _CERTAIN = 6.0  # no link counts for more log-odds than this, either way
 _OVER_ONE = 0.15  # what a link over a section counts for beside one to the next section
 _APART = 0.2  # log-odds that neighbours in a section are two neurons: weak, for branches run on
-_GROWTH = 4  # px by which cells grow into the membrane, so that thin ones still meet
-_GAP = 10  # px, half the width of a membrane beyond which cells are no neighbours
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +61,9 @@ def link_cells(
     *,
     membrane: NDArray[np.floating] | None = None,
     caution: float = 0.0,
-    largest_shift: int = 40,
+    largest_shift: int = LARGEST_SHIFT,
+    growth: float = GROWTH,
+    gap: float = GAP,
 ) -> NDArray[np.uint32]:
     """Link the cells of all sections to neurons.
 
@@ -71,6 +86,9 @@ def link_cells(
         Log-odds that are taken from every link: above 0 splits more, below 0 merges more.
     largest_shift
         Pixels by which two sections may lie beside each other, along either axis.
+    growth, gap
+        Pixels by which cells grow into the membrane before they are laid over each other, and
+        half the width of a membrane beyond which cells of a section are no neighbours.
 
     Returns
     -------
@@ -98,29 +116,55 @@ def link_cells(
     [[1, 2], [1, 2], [1, 2]]
     """
     _check(cells, membrane, caution, largest_shift)
-    numbered, count = _numbered(cells)
-    if count == 0:
-        return np.zeros(cells.shape, np.uint32)
-    edges, costs = [], []
-    for distance, pairs in enumerate(links(numbered, membrane, largest_shift=largest_shift)):
-        constant, *weights = LOG_ODDS[distance]
-        odds = np.clip(constant + pairs.features @ weights - caution, -_CERTAIN, _CERTAIN)
-        edges.append(pairs.cells)
-        costs.append(odds * (_OVER_ONE if distance else 1.0))
-    for z, section in enumerate(numbered):
-        beside, apart = _neighbours(section, None if membrane is None else membrane[z])
-        edges.append(beside)
-        costs.append(-_APART * apart)
-    # Cells count from 1, the nodes of a graph from 0.
-    parts = multicut(count, np.concatenate(edges) - 1, np.concatenate(costs))
-    return np.concatenate(([0], parts + 1)).astype(np.uint32)[numbered]
+    numbered = _numbered(cells)
+    found = _tables(numbered, membrane, largest_shift, growth=growth, gap=gap)
+    ids, neurons = join_cells(found, caution=caution)
+    return looked_up(numbered, ids, neurons.astype(np.uint32))
+
+
+def join_cells(
+    sections: Iterable[Tables], *, caution: float = 0.0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find the neurons of a volume from the tables of all its sections.
+
+    Parameters
+    ----------
+    sections
+        From `pool_links`, every section once, in order.
+    caution
+        See `link_cells`.
+
+    Returns
+    -------
+    ids, neurons
+        (n,): all cells, sorted, and the neuron of each, from 1 on in the order in which a scan of
+        the volume meets them.
+    """
+    ids, first = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    edges, costs = [np.zeros((0, 2), np.int64)], [np.zeros(0)]
+    for table in sections:
+        ids.append(table["ids"])
+        first.append(table["first"])
+        for distance, pairs in enumerate(_section_links(table)):
+            constant, *weights = LOG_ODDS[distance]
+            odds = np.clip(constant + pairs.features @ weights - caution, -_CERTAIN, _CERTAIN)
+            edges.append(pairs.cells)
+            costs.append(odds * (_OVER_ONE if distance else 1.0))
+        edges.append(table["beside"])
+        costs.append(-_APART * table["beside_level"] / (255 * table["beside_count"]))
+    # The nodes of the graph are the cells in the order in which a scan meets them.
+    known = np.concatenate(ids)[np.argsort(np.concatenate(first))]
+    by_name = np.argsort(known)
+    ends = by_name[places(known[by_name], np.concatenate(edges))]
+    parts = multicut(len(known), ends, np.concatenate(costs))
+    return known[by_name], parts[by_name] + 1
 
 
 def links(
     cells: NDArray[np.int64],
     membrane: NDArray[np.floating] | None = None,
     *,
-    largest_shift: int = 40,
+    largest_shift: int = LARGEST_SHIFT,
 ) -> tuple[Links, Links]:
     """Find the pairs of cells that could be one neuron, and what speaks for it.
 
@@ -140,23 +184,34 @@ def links(
         with a third one; and the distance of their centres, 1 = two discs of one size side by
         side, at most 3.
     """
-    shown = (cells == 0).astype(np.float32) if membrane is None else membrane
-    grown = [expand_labels(section, _GROWTH) for section in cells]
-    near, far = [], []
-    steps: list[Displacement] = []
-    for z in range(len(cells) - 1):
-        steps.append(displacement(shown[z], shown[z + 1], largest=largest_shift))
-        near.append(_pairs(grown[z], grown[z + 1], steps[z]))
-        if z > 0:
-            # Two short steps find the way better than a long one, unless what lies between is no
-            # help, being blank or in another place.
-            ways = (
-                steps[z - 1].then(steps[z]),
-                displacement(shown[z - 1], shown[z + 1], largest=largest_shift),
-            )
-            found = [_pairs(grown[z - 1], grown[z + 1], way) for way in ways]
-            far.append(max(found, key=_agreement))
+    tables = _tables(cells, membrane, largest_shift)
+    near, far = zip(*(_section_links(table) for table in tables), strict=True)
     return _joined(near), _joined(far)
+
+
+def _tables(
+    cells: NDArray[np.int64],
+    membrane: NDArray[np.floating] | None,
+    largest_shift: int,
+    **options: float,
+) -> list[Tables]:
+    """Return the tables of all sections of a stack, which is one block."""
+    depth, height, width = cells.shape
+    shown = (cells == 0).astype(np.float32) if membrane is None else membrane
+    small = thumbnail(lambda box: shown[:, *box.slices], (height, width))
+    ways = [way_of(small[z : z + 3], (height, width), largest=largest_shift) for z in range(depth)]
+    whole = Box.of(cells.shape)
+    tables = link_block(
+        cells,
+        membrane,
+        read=whole,
+        write=whole,
+        shape=(depth, height, width),
+        means=small.mean(axis=(1, 2), dtype=np.float64),
+        ways=np.array(ways, np.int64).reshape(depth, 2, 2),
+        **options,
+    )
+    return [pool_links([table]) for table in tables]
 
 
 def _check(
@@ -186,44 +241,48 @@ def _check(
         raise InputError(f"the largest shift is at least 0 pixels, not {largest_shift}")
 
 
-def _numbered(cells: NDArray[np.integer]) -> tuple[NDArray[np.int64], int]:
-    """Give the cells of all sections numbers from 1 on, in the order in which a scan meets them."""
+def _numbered(cells: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Give the cells of all sections numbers from 1 on, none twice."""
     numbered = np.zeros(cells.shape, np.int64)
     count = 0
     for z, section in enumerate(cells):
-        names, first, which = np.unique(section, return_index=True, return_inverse=True)
-        order = np.argsort(np.where(names == 0, -1, first))
-        number = np.empty(len(names), np.int64)
-        number[order] = np.arange(len(names)) + int(0 not in names)
-        numbered[z] = np.where(section == 0, 0, number[which.reshape(section.shape)] + count)
-        count += int(number.max(initial=0))
-    return numbered, count
+        names, which = np.unique(section, return_inverse=True)
+        number = np.where(names == 0, 0, np.arange(len(names)) + int(0 not in names) + count)
+        numbered[z] = number[which.reshape(section.shape)]
+        count = max(count, int(number.max(initial=0)))
+    return numbered
 
 
-def _pairs(one: NDArray[np.int64], two: NDArray[np.int64], step: Displacement) -> Links:
+def _section_links(table: Tables) -> tuple[Links, Links]:
+    """Return the pairs of a section's cells with those of the next two sections."""
+    two_steps, direct = _links(table, "steps"), _links(table, "direct")
+    return _links(table, "next"), max(two_steps, direct, key=_agreement)
+
+
+def _links(table: Tables, way: str) -> Links:
     """Return all cells of two sections that meet, and their features."""
-    # What one section shows and the other does not must not count as a difference.
-    one, two = np.where(step.inside(), one, 0), follow(two, step)
-    count = int(max(one.max(initial=0), two.max(initial=0))) + 1
-    pairs, met = _overlaps(one, two, count)
-    a, b = pairs.T
-    sizes, others = (np.bincount(section.ravel(), minlength=count) for section in (one, two))
-    small, large = np.minimum(sizes[a], others[b]), np.maximum(sizes[a], others[b])
+    pairs, met = table[f"{way}_pairs"], table[f"{way}_met"]
+    one, two = (
+        table[f"{way}_{side}_sums"][places(table[f"{way}_{side}"], pairs[:, n])]
+        for n, side in enumerate(("one", "two"))
+    )
+    small, large = np.minimum(one[:, 0], two[:, 0]), np.maximum(one[:, 0], two[:, 0])
     iou = met / (small + large - met)
-    away = np.linalg.norm(_centres(one, count)[a] - _centres(two, count)[b], axis=1)
+    away = np.linalg.norm(one[:, 1:] / one[:, :1] - two[:, 1:] / two[:, :1], axis=1)
     radii = (small**0.5 + large**0.5) / np.pi**0.5
     features = (
         met / small,
         iou,
-        np.maximum(_rivals(a, iou, count), _rivals(b, iou, count)),
+        np.maximum(_rivals(pairs[:, 0], iou), _rivals(pairs[:, 1], iou)),
         np.minimum(away / np.maximum(radii, 1), 3),
     )
     return Links(pairs, np.stack(features, axis=1))
 
 
-def _rivals(cells: NDArray[np.int64], iou: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+def _rivals(cells: NDArray[np.int64], iou: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return, for each pair, the largest IoU among the other pairs of its cell, 0 if none."""
-    best, second = np.zeros(count), np.zeros(count)
+    names, cells = np.unique(cells, return_inverse=True)
+    best, second = np.zeros(len(names)), np.zeros(len(names))
     order = np.lexsort((-iou, cells))
     place = np.arange(len(cells)) - np.searchsorted(cells[order], cells[order])
     first, next_ = order[place == 0], order[place == 1]
@@ -233,47 +292,13 @@ def _rivals(cells: NDArray[np.int64], iou: NDArray[np.float64], count: int) -> N
     return rival
 
 
-def _overlaps(
-    one: NDArray[np.int64], two: NDArray[np.int64], count: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the pairs (m, 2) of labels that share pixels, in order, and how many."""
-    both = (one > 0) & (two > 0)
-    keys, pixels = np.unique(one[both] * count + two[both], return_counts=True)
-    return np.stack((keys // count, keys % count), axis=1), pixels
-
-
-def _centres(section: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-    """Return the mean row and column of every label, NaN for those that are not there."""
-    flat = section.ravel()
-    row, column = np.indices(section.shape)
-    with np.errstate(invalid="ignore"):
-        sums = [np.bincount(flat, place.ravel(), count) for place in (row, column)]
-        return np.stack(sums, axis=1) / np.bincount(flat, minlength=count)[:, None]
-
-
 def _agreement(pairs: Links) -> float:
     return float(pairs.features[:, 1].sum())
 
 
-def _joined(found: list[Links]) -> Links:
+def _joined(found: Iterable[Links]) -> Links:
+    found = list(found)
     return Links(
-        np.concatenate([pairs.cells for pairs in found] or [np.zeros((0, 2), np.int64)]),
-        np.concatenate([pairs.features for pairs in found] or [np.zeros((0, len(FEATURES)))]),
+        np.concatenate([np.zeros((0, 2), np.int64), *(pairs.cells for pairs in found)]),
+        np.concatenate([np.zeros((0, len(FEATURES))), *(pairs.features for pairs in found)]),
     )
-
-
-def _neighbours(
-    section: NDArray[np.int64], membrane: NDArray[np.floating] | None
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the pairs of cells with only membrane between, and how much of one, up to 1."""
-    grown = expand_labels(section, _GAP)
-    shown = np.ones(section.shape) if membrane is None else membrane
-    pairs, strengths = [], []
-    for here, beyond in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
-        a, b = grown[here], grown[beyond]
-        border = (a != b) & (a > 0) & (b > 0)
-        pairs.append(np.stack((a[border], b[border]), axis=1))
-        strengths.append(np.maximum(shown[here], shown[beyond])[border])
-    found, which = np.unique(np.sort(np.concatenate(pairs)), axis=0, return_inverse=True)
-    strength = np.bincount(which.ravel(), np.concatenate(strengths), len(found))
-    return found, strength / np.bincount(which.ravel(), minlength=len(found))

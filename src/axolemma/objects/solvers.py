@@ -1,18 +1,16 @@
-"""The door to bioimage-cpp: the one module that calls its watershed, graphs and solvers.
+"""The door to bioimage-cpp: the one module that calls its distances, graphs and solvers.
 
 bioimage-cpp is strict about dtypes and young. Everything that it is given is checked here, and
 everything that it gives back is numbered anew, so that a later version, or another library, needs
 changes in this file only.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from axolemma.errors import InputError
 
-__all__ = ["average_linkage", "distances", "flood", "multicut"]
+__all__ = ["distances", "multicut"]
 
 
 def distances(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -26,50 +24,14 @@ def distances(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     Returns
     -------
     NDArray[np.float32]
-        Equal shape, in pixels, 0 outside; what lies beyond the section counts as inside. In a
-        mask that fills the whole section every pixel is as far as the section's diagonal.
+        Equal shape, in pixels, 0 outside; what lies beyond the section counts as inside, so a mask
+        that fills all of it is infinitely far from anything else.
     """
     from bioimage_cpp.distance import distance_transform
 
     if mask.all():
-        return np.full(mask.shape, np.hypot(*mask.shape), np.float32)
+        return np.full(mask.shape, np.inf, np.float32)
     return np.asarray(distance_transform(np.ascontiguousarray(mask, np.uint8)), np.float32)
-
-
-def flood(height: NDArray[np.floating], seeds: NDArray[np.integer]) -> NDArray[np.uint32]:
-    """Flood a landscape from its seeds until all of it is covered: a seeded watershed.
-
-    Parameters
-    ----------
-    height
-        (Y, X), finite.
-    seeds
-        Equal shape; 0 = to be flooded, other numbers below 2**32 are basins.
-
-    Returns
-    -------
-    NDArray[np.uint32]
-        Equal shape: the basin of every pixel; 0 everywhere where there is no seed.
-
-    Raises
-    ------
-    InputError
-        If the shapes differ or a height is not finite.
-
-    References
-    ----------
-    Meyer 1994, Topographic distance and watershed lines, Signal Process. 38:113.
-    """
-    from bioimage_cpp.segmentation import watershed
-
-    if height.shape != seeds.shape:
-        raise InputError(f"heights of shape {height.shape} and seeds of {seeds.shape} do not fit")
-    if not np.isfinite(height).all():
-        raise InputError("a height is NaN or infinite; replace it by an ordinary number")
-    if not seeds.any():
-        return np.zeros(seeds.shape, np.uint32)
-    landscape = np.ascontiguousarray(height, np.float32)
-    return np.asarray(watershed(landscape, np.ascontiguousarray(seeds, np.uint32)), np.uint32)
 
 
 def multicut(
@@ -118,51 +80,6 @@ def multicut(
     pairs, which = _merged(edges)
     parts = _solve(count, pairs, np.bincount(which, costs).astype(np.float64))
     return _by_first_node(parts)
-
-
-def average_linkage(
-    count: int,
-    edges: NDArray[np.integer],
-    costs: NDArray[np.floating],
-    sizes: NDArray[Any],
-) -> NDArray[np.int64]:
-    """Join the two parts with the highest mean cost between them, as long as it is above 0.
-
-    Parameters
-    ----------
-    count, edges, costs
-        As for `multicut`, the costs per unit of size.
-    sizes
-        Shape (m,), above 0: what each edge weighs in the mean over all edges between two parts.
-
-    Returns
-    -------
-    NDArray[np.int64]
-        As `multicut` returns it.
-
-    Raises
-    ------
-    InputError
-        As `multicut` raises it.
-
-    References
-    ----------
-    Bailoni et al. 2022, GASP, CVPR, 11645.
-    """
-    from bioimage_cpp import graph
-    from bioimage_cpp.graph.agglomeration import GaspClusterPolicy
-
-    edges, costs = _checked(count, edges, costs)
-    if not len(edges):
-        return np.arange(count)
-    pairs, which = _merged(edges)
-    weights = np.bincount(which, np.asarray(sizes, np.float64))
-    means = np.bincount(which, costs * sizes) / weights
-    policy = GaspClusterPolicy(linkage="mean")
-    parts = policy.optimize(
-        graph.UndirectedGraph.from_edges(count, pairs), means, edge_sizes=weights
-    )
-    return _by_first_node(np.asarray(parts, np.uint64))
 
 
 def _checked(

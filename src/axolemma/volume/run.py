@@ -1,17 +1,18 @@
 """One pass over the blocks of a volume: what is done is skipped, what fails is tried again."""
 
 import json
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any, overload
 
 from numpy.typing import NDArray
 
 from axolemma.engines import Engine
-from axolemma.errors import ImageError, IncompleteError, InputError
+from axolemma.errors import AxolemmaError, ImageError, IncompleteError, InputError
 from axolemma.images import replacing
 from axolemma.volume.blocks import Block
 from axolemma.volume.ledger import Ledger, Pass, Tables, pack, unpack
@@ -175,13 +176,11 @@ def _forget_wrong(
 ) -> None:
     """Take the blocks whose data is not right for not done."""
 
-    def items() -> Iterator[tuple[Block, bytes]]:
-        for block in blocks:
-            if books.done(block.index):
-                (packed,) = books.packed([block.index])
-                yield block, packed
+    def done() -> Iterator[Block]:
+        return (block for block in blocks if books.done(block.index))
 
-    with closing(engine.results(_Checked(check), items())) as outcomes:
+    items = zip(done(), books.packed(block.index for block in done()), strict=True)
+    with closing(engine.results(_Checked(check), items)) as outcomes:
         for outcome in outcomes:
             if not outcome.value:
                 books.forget(outcome.item[0].index)
@@ -202,6 +201,7 @@ class _Run:
         self._name, self._work, self._blocks = name, _Packed(work), blocks
         self._books, self._engine, self._advance = books, engine, advance
         self._done = sum(books.done(block.index) for block in blocks)
+        self._failed: dict[int, tuple[Block, Exception]] = {}
         self._failures = self._in_a_row = 0
         # When the latest blocks were finished, and their voxels; the first one only dates them.
         self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), 0)], RECENT)
@@ -209,43 +209,38 @@ class _Run:
     def all(self, retries: int) -> None:
         """Do all blocks, those that fail some more times, and raise if some are left."""
         self._tell(None, 0.0)
-        hopeless: list[tuple[Block, Exception]] = []
         todo: Iterable[Block] = (b for b in self._blocks if not self._books.done(b.index))
         for _ in range(retries + 1):
-            failed = self._round(todo)
-            hopeless += [(b, error) for b, error in failed if isinstance(error, ImageError)]
-            failed = [(b, error) for b, error in failed if not isinstance(error, ImageError)]
-            todo = [block for block, _ in failed]
-            if not failed or self._in_a_row >= GIVE_UP:
+            self._round(todo)
+            failed = self._failed.values()
+            todo = [block for block, error in failed if not isinstance(error, ImageError)]
+            if not todo or self._in_a_row >= GIVE_UP:
                 break
-        self._conclude(sorted(hopeless + failed, key=lambda pair: pair[0].index))
+        self._conclude([self._failed[index] for index in sorted(self._failed)])
 
-    def _round(self, todo: Iterable[Block]) -> list[tuple[Block, Exception]]:
-        """Do blocks once; return those that failed, with their errors."""
-        failed = []
+    def _round(self, todo: Iterable[Block]) -> None:
+        """Do blocks once."""
+        self._in_a_row = 0
         with closing(self._engine.results(self._work, todo)) as outcomes:
             for outcome in outcomes:
                 block, error = outcome.item, outcome.error
                 if error is None:
                     assert outcome.value is not None
                     self._books.record(block.index, outcome.value)
+                    self._failed.pop(block.index, None)
                     self._done, self._in_a_row = self._done + 1, 0
                 elif isinstance(error, InputError) and not isinstance(error, ImageError):
                     raise error
                 else:
-                    failed.append((block, error))
+                    self._failed[block.index] = (block, error)
                     self._failures, self._in_a_row = self._failures + 1, self._in_a_row + 1
                 self._tell(block, outcome.seconds)
                 if self._in_a_row >= GIVE_UP:
                     break
-        return failed
 
     def _tell(self, block: Block | None, seconds: float) -> None:
         if block is not None:
-            voxels = 1
-            for side in block.write.shape:
-                voxels *= side
-            self._recent.append((time.monotonic(), voxels))
+            self._recent.append((time.monotonic(), math.prod(block.write.shape)))
         took = self._recent[-1][0] - self._recent[0][0]
         since = list(self._recent)[1:]
         rate = sum(voxels for _, voxels in since) / took if took > 0 else 0.0
@@ -261,7 +256,8 @@ class _Run:
         file.unlink(missing_ok=True)
         if not failed:
             return
-        with replacing(file) as partial:
+        # A disk that is full is told by the blocks' own errors.
+        with suppress(AxolemmaError), replacing(file) as partial:
             listed = [[block.index, str(block), _told(error)] for block, error in failed]
             partial.write_text(json.dumps(listed, indent=1), encoding="utf-8")
         missing = len(self._blocks) - self._done

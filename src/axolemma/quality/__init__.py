@@ -1,0 +1,30 @@
+"""What is wrong with the sections of a stack, before a network sees them.
+
+`block_statistics` of every block of a volume, added up by `pool`, and the shifts between sections
+are all that `judge` needs; `check_stack` does the three in memory, `check_volume` block by block.
+"""
+
+from axolemma.quality.judgement import Finding, Kind, SectionReport, judge, usable
+from axolemma.quality.sections import as_dict, check_stack, check_volume, write_csv
+from axolemma.quality.shifts import Shift, section_shift, section_shifts
+from axolemma.quality.statistics import HALO, Table, block_statistics, moments, pool
+
+__all__ = [
+    "HALO",
+    "Finding",
+    "Kind",
+    "SectionReport",
+    "Shift",
+    "Table",
+    "as_dict",
+    "block_statistics",
+    "check_stack",
+    "check_volume",
+    "judge",
+    "moments",
+    "pool",
+    "section_shift",
+    "section_shifts",
+    "usable",
+    "write_csv",
+]
