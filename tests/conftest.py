@@ -1,7 +1,8 @@
-"""What several test files share: where the real data lies, and a call of the command line."""
+"""What several test files share: the real data, a call of the command line, an S3 server."""
 
 import os
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,25 @@ def call(monkeypatch, capsys, tmp_path):
         return ended.value.code, said.out, said.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """Run an S3 server on this machine."""
+    moto = pytest.importorskip("moto.server")
+    running = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    yield "http://{}:{}".format(*running.get_host_and_port())
+    running.stop()
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch):
+    """Set the environment for that server; return the address of an empty bucket, made there."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    request = urllib.request.Request(f"{s3_server}/bucket", method="PUT")
+    urllib.request.urlopen(request).close()
+    return "s3://bucket"

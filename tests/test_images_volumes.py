@@ -1,5 +1,6 @@
 """HDF5 and MRC: real files, and one sentence for each that cannot be used."""
 
+import pickle
 import sys
 
 import h5py
@@ -9,6 +10,7 @@ import pytest
 
 from axolemma import images
 from axolemma.errors import ImageError, InputError
+from axolemma.geometry import Box
 from axolemma.images.numbers import numbered
 from axolemma.labels import distinct, renumbered
 
@@ -164,6 +166,77 @@ def test_hdf5_behind_a_page_of_another_program(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w", userblock_size=512) as file:
         file["data"] = noise()
     np.testing.assert_array_equal(images.read(tmp_path / "a.h5").array, noise())
+
+
+def test_hdf5_boxes_by_chunks(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        raw = file.create_dataset("raw", data=noise(dtype=">u2"), chunks=(2, 8, 8))
+        raw.attrs["resolution"] = [40, 4, 4]
+        file["exported"] = noise()[None, ..., None]
+        file["mask"] = noise() > 60
+        file["section"] = noise()[0]
+        file["empty"] = np.zeros((0, 4, 4), "u1")
+    box = Box((1, 3, 7), (4, 12, 13))
+    for name, block, expected in [
+        ("raw", (2, 8, 8), noise(dtype="u2")),
+        ("exported", (1, 12, 13), noise()),
+        ("mask", (1, 12, 13), (noise() > 60) * np.uint8(255)),
+    ]:
+        volume = images.open_volume(f"{path}:/{name}")
+        assert (volume.block, volume.shape, volume.dtype) == (block, (5, 12, 13), expected.dtype)
+        np.testing.assert_array_equal(volume.read(box), expected[box.slices])
+        assert volume.read(box).dtype.isnative
+        assert pickle.loads(pickle.dumps(volume)) == volume
+        assert volume.notes == images.read(f"{path}:/{name}").notes
+    assert images.open_volume(f"{path}:/raw").voxel_size == (40, 4, 4)
+    section = images.open_volume(f"{path}:/section")
+    np.testing.assert_array_equal(section.read(Box((0, 3, 0), (1, 5, 9))), noise()[:1, 3:5, :9])
+    with pytest.raises(ImageError, match=r"a.h5:/empty: the dataset is empty"):
+        images.open_volume(f"{path}:/empty")
+    with pytest.raises(ImageError, match=r"a.h5:/raw: a dataset has no levels"):
+        images.open_volume(f"{path}:/raw", level=1)
+
+
+def bdv(path, *, setups=1):
+    with h5py.File(path, "w") as file:
+        for setup in range(setups):
+            file[f"s{setup:02}/resolutions"] = [[1.0, 1, 1], [2, 2, 1]]
+            for level in range(2):
+                file[f"t00000/s{setup:02}/{level}/cells"] = noise(dtype="i2")[
+                    :, :: level + 1, :: level + 1
+                ] - np.int16(1)
+    path.with_suffix(".xml").write_text(
+        "<SpimData><SequenceDescription><ViewSetups><ViewSetup><id>0</id><voxelSize><unit>um</unit>"
+        "<size>0.004 0.005 0.04</size></voxelSize></ViewSetup></ViewSetups></SequenceDescription>"
+        "</SpimData>"
+    )
+    return path
+
+
+def test_hdf5_of_bigdataviewer(tmp_path):
+    path = bdv(tmp_path / "a.h5")
+    grey = (noise(dtype="i2") - np.int16(1)).view(np.uint16)
+    stack, volume = images.read(path), images.open_volume(path)
+    np.testing.assert_array_equal(stack.array, grey)
+    np.testing.assert_array_equal(volume.read(Box.of((5, 12, 13))), grey)
+    assert stack.notes == volume.notes == ("BigDataViewer's numbers were read as 0 to 65535",)
+    assert stack.voxel_size == volume.voxel_size == pytest.approx((40, 5, 4))
+    coarse = images.open_volume(f"{path}:/t00000/s00", level=1)
+    assert (coarse.shape, coarse.voxel_size) == ((5, 6, 7), pytest.approx((40, 10, 8)))
+    with pytest.raises(ImageError, match="level 2 does not exist; there are 0-1"):
+        images.open_volume(path, level=2)
+    (tmp_path / "a.xml").write_text("<")
+    assert images.open_volume(path).voxel_size is None
+    with pytest.raises(ImageError, match="4 datasets could be meant"):
+        images.open_volume(bdv(tmp_path / "b.h5", setups=2))
+
+
+def test_stacks_have_one_level(tmp_path):
+    images.write_tiff(tmp_path / "a.tif", noise())
+    for path in (tmp_path / "a.tif", hdf5(tmp_path / "a.h5", raw=noise())):
+        with pytest.raises(ImageError, match="level 1 does not exist; the file has no pyramid"):
+            images.open_volume(path, level=1)
 
 
 def test_hdf5_of_an_unknown_compression(tmp_path):

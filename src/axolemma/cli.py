@@ -830,6 +830,62 @@ def augment(
     _result(f"{len(manifest.pairs)} pairs: {output}, look at {output / 'contact.png'}")
 
 
+@app.command(name="convert")
+def convert_volume(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT", help="TIFF, HDF5, MRC, Zarr, N5, precomputed, or folder of sections."
+        ),
+    ],
+    target: Annotated[
+        str, typer.Argument(metavar="OUTPUT", help="volume.zarr, volume.tif or s3://… to make.")
+    ],
+    labels: Annotated[
+        bool, typer.Option("--labels", help="They are labels: never averaged.")
+    ] = False,
+    voxel_size: Annotated[
+        str | None, typer.Option(help="Z,Y,X in nm, where the file does not say: 50,4,4.")
+    ] = None,
+    block: Annotated[
+        str | None, typer.Option(help="Z,Y,X of a shard in voxels: 16,1024,1024.")
+    ] = None,
+    zarr_version: Annotated[str, typer.Option(help="Of OME-Zarr: 0.5 or 0.4.")] = "0.5",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Convert a volume of any size to OME-Zarr with its pyramid, or to TIFF.
+
+    Labels of an image go to OUTPUT.zarr/labels/NAME.
+
+    Example: `axolemma convert stack.tif volume.zarr --voxel-size 50,4,4`
+    """
+    from axolemma import settings
+    from axolemma.convert import BLOCK, convert
+
+    if zarr_version not in ("0.5", "0.4"):
+        raise SettingsError(f"--zarr-version is 0.5 or 0.4, not '{zarr_version}'")
+    try:
+        size = None if voxel_size is None else settings.voxel_size(voxel_size)
+    except ValueError as error:
+        raise SettingsError(f"--voxel-size: {error}") from error
+    shard = BLOCK if block is None else _triple(block)
+    if min(shard) < 1:
+        raise SettingsError(f"--block {block}: sides are at least 1 voxel")
+    with _total_bar("converting") as advance:
+        made = convert(
+            source,
+            target,
+            kind="labels" if labels else "image",
+            voxel_size=size,
+            block=shard,
+            version="0.5" if zarr_version == "0.5" else "0.4",
+            overwrite=overwrite,
+            advance=advance,
+            say=lambda note: _plain(f"note: {note}"),
+        )
+    _result(f"volume: {made}")
+
+
 @app.command()
 def check(
     source: Annotated[
@@ -1268,3 +1324,17 @@ def _pixel_bar(what: str, pixels: int) -> "Iterator[Callable[[int], None]]":
     with Bar(console=err) as bar:
         task = bar.add_task(what, total=pixels)
         yield lambda done: bar.update(task, advance=done)
+
+
+@contextmanager
+def _total_bar(what: str) -> "Iterator[Callable[[int, int], None]]":
+    """Show how much of a total that is known later is done; nothing where there is no terminal."""
+    if not err.is_terminal:
+        yield lambda _done, _total: None
+        return
+
+    from rich.progress import Progress as Bar
+
+    with Bar(console=err) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

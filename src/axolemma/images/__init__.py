@@ -1,7 +1,7 @@
 """Stacks at the border: files become ZYX arrays here, once, and arrays become files.
 
 ========================  ====================================================================
-`read`                    any TIFF, PNG, JPEG, HDF5, MRC, Zarr or folder of sections, as it is
+`read`                    any TIFF, PNG, JPEG, HDF5, MRC, Zarr, N5 or folder of sections, as it is
 `read_image`              the same, and checked: finite, no constant section
 `read_truth`              the same, and turned into 1 = membrane
 `write_tiff`              a stack that Fiji opens and `read` gives back bit for bit
@@ -27,14 +27,17 @@ from axolemma.images.stack import (
     check_pair,
     parse_slices,
 )
+from axolemma.images.stores import is_remote
 from axolemma.images.truth import TruthIs, read_truth, to_membrane, to_truth
 from axolemma.images.volume import StackVolume, Volume, open_volume
-from axolemma.images.write import appearing, replacing, write_png, write_tiff
+from axolemma.images.write import appearing, replacing, write_png, write_tiff, write_tiff_sections
 from axolemma.images.zarrs import (
     Kind,
     ZarrVolume,
     create_zarr,
+    enlist_labels,
     halved,
+    is_listed,
     is_zarr,
     open_zarr,
     remove_zarr,
@@ -55,8 +58,11 @@ __all__ = [
     "check_image",
     "check_pair",
     "create_zarr",
+    "enlist_labels",
     "halved",
     "hdf5_datasets",
+    "is_listed",
+    "is_remote",
     "is_zarr",
     "numbered",
     "open_volume",
@@ -73,4 +79,5 @@ __all__ = [
     "to_truth",
     "write_png",
     "write_tiff",
+    "write_tiff_sections",
 ]

@@ -32,7 +32,7 @@ def access(path: Path) -> Iterator[None]:
         ) from error
 
 
-def extra_package(name: str, *, extra: str, path: Path) -> ModuleType:
+def extra_package(name: str, *, extra: str, path: Path | str) -> ModuleType:
     """Import a package that only some formats need.
 
     Parameters

@@ -17,10 +17,11 @@ from axolemma.images.grey import opaque_grey
 from axolemma.images.hdf5 import HDF5, count_hdf5, read_hdf5, split_inside
 from axolemma.images.mrc import MRC, count_mrc, read_mrc
 from axolemma.images.stack import Stack, check_image, check_sections, span
+from axolemma.images.tensors import TensorVolume, is_tensor, open_tensor
 from axolemma.images.tiff import count_tiff, read_tiff
-from axolemma.images.zarrs import is_zarr, open_zarr
+from axolemma.images.zarrs import ZarrVolume, is_zarr, open_zarr
 
-__all__ = ["count_sections", "read", "read_image", "section_files"]
+__all__ = ["check_file", "count_sections", "open_chunked", "read", "read_image", "section_files"]
 
 TIFF = {".tif", ".tiff", ".btf", ".tf8"}
 PICTURE = {".png", ".jpg", ".jpeg"}
@@ -37,15 +38,15 @@ HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def read(path: str | Path, *, sections: Sequence[int] | None = None) -> Stack:
-    """Read a TIFF, HDF5, MRC or Zarr stack, a PNG or JPEG picture, or a folder of single sections.
+    """Read a stack of any format, a PNG or JPEG picture, or a folder of single sections.
 
     Parameters
     ----------
     path
         A file; a dataset of an HDF5 file as ``volume.h5:/path/in/file``, which may be left out
-        where the file holds a single 3D one; an OME-Zarr image or Zarr array, on disk or in an
-        object store; or a folder whose visible TIFF, PNG and JPEG files are the sections in
-        natural order (section2 before section10).
+        where the file holds a single 3D one; an OME-Zarr image, Zarr or N5 array or precomputed
+        volume, on disk or in an object store; or a folder whose visible TIFF, PNG and JPEG files
+        are the sections in natural order (section2 before section10).
     sections
         Read only these, counted from 0; all where None.
 
@@ -63,8 +64,8 @@ def read(path: str | Path, *, sections: Sequence[int] | None = None) -> Stack:
     InputError
         If `sections` leaves the stack.
     """
-    if is_zarr(path):
-        return _read_zarr(str(path), sections)
+    if (chunked := open_chunked(path)) is not None:
+        return _read_chunked(chunked, sections)
     path, inside = split_inside(path)
     with access(path):
         folder = path.stat() and path.is_dir()
@@ -81,8 +82,8 @@ def count_sections(path: str | Path) -> int:
     ImageError
         As `read`, for what shows without reading the pixels.
     """
-    if is_zarr(path):
-        return open_zarr(path).shape[0]
+    if (chunked := open_chunked(path)) is not None:
+        return chunked.shape[0]
     path, inside = split_inside(path)
     with access(path):
         if path.is_dir():
@@ -111,7 +112,8 @@ def section_files(folder: Path, *, volumes: bool = False) -> list[Path]:
     return sorted((p for p in files if p.suffix.lower() in known), key=_natural)
 
 
-def _read_file(path: Path, sections: Sequence[int] | None, inside: str = "") -> Stack:
+def check_file(path: Path) -> None:
+    """Raise `ImageError` unless a file has a known name and the content that it stands for."""
     suffix = path.suffix.lower()
     if suffix not in FORMAT:
         known = ", ".join(sorted(FORMAT))
@@ -128,8 +130,12 @@ def _read_file(path: Path, sections: Sequence[int] | None, inside: str = "") -> 
             f"{path}: the name says {expected} but the content is {found}; give it its right"
             f" name, or save it again as {expected}"
         )
+
+
+def _read_file(path: Path, sections: Sequence[int] | None, inside: str = "") -> Stack:
+    check_file(path)
     with access(path):
-        match expected:
+        match FORMAT[path.suffix.lower()]:
             case "TIFF":
                 return read_tiff(path, sections)
             case "HDF5":
@@ -140,9 +146,16 @@ def _read_file(path: Path, sections: Sequence[int] | None, inside: str = "") -> 
                 return _read_picture(path, sections)
 
 
-def _read_zarr(address: str, sections: Sequence[int] | None) -> Stack:
-    volume = open_zarr(address)
+def open_chunked(path: str | Path, *, level: int = 0) -> ZarrVolume | TensorVolume | None:
+    """Open what lies in chunks and not in a file: Zarr, N5, precomputed; None for the others."""
+    if is_tensor(path):
+        return open_tensor(path, level=level)
+    return open_zarr(path, level=level) if is_zarr(path) else None
+
+
+def _read_chunked(volume: ZarrVolume | TensorVolume, sections: Sequence[int] | None) -> Stack:
     depth, *sides = volume.shape
+    address = volume.address
     if not math.prod(volume.shape):
         raise ImageError(f"{address}: the volume is empty, its shape is {volume.shape}")
     if sections is None:

@@ -8,11 +8,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from axolemma.errors import ImageError
 from axolemma.geometry import Box
-from axolemma.images.read import count_sections, read
-from axolemma.images.zarrs import is_zarr, open_zarr
+from axolemma.images.hdf5 import HDF5, open_hdf5, split_inside
+from axolemma.images.read import check_file, count_sections, open_chunked, read
 
 __all__ = ["StackVolume", "Volume", "open_volume"]
+
+
+#: Bytes of whole sections that are held while a box is cut out of them, if one is no larger.
+SECTIONS_AT_ONCE = 2**26
 
 
 class Volume(Protocol):
@@ -81,7 +86,13 @@ class StackVolume:
         sections = range(box.start[0], box.stop[0])
         if not sections:
             return np.empty(box.shape, self.dtype)
-        return read(self.path, sections=sections).array[:, *box.slices[1:]]
+        # A few sections at a time: a narrow box of a stack may lie in sections of gigabytes.
+        step = max(1, SECTIONS_AT_ONCE // (self.dtype.itemsize * self.shape[1] * self.shape[2]))
+        voxels = np.empty(box.shape, self.dtype)
+        for first in range(0, len(sections), step):
+            part = read(self.path, sections=sections[first : first + step]).array
+            voxels[first : first + step] = part[:, *box.slices[1:]]
+        return voxels
 
 
 def open_volume(address: str | Path, *, level: int = 0) -> Volume:
@@ -90,17 +101,24 @@ def open_volume(address: str | Path, *, level: int = 0) -> Volume:
     Parameters
     ----------
     address
-        An OME-Zarr image or labels, a Zarr array, or whatever `read` reads.
+        An OME-Zarr image or labels, a Zarr or N5 array, a precomputed volume, or whatever
+        `read` reads.
     level
-        Of an OME-Zarr pyramid; 0 is the finest.
+        Of a pyramid; 0 is the finest, and the only one of a stack.
 
     Raises
     ------
     ImageError
         As `read` raises it, or where there is no such level.
     """
-    if is_zarr(address):
-        return open_zarr(address, level=level)
+    if (chunked := open_chunked(address, level=level)) is not None:
+        return chunked
+    path, inside = split_inside(address)
+    if path.suffix.lower() in HDF5:
+        check_file(path)
+        return open_hdf5(path, inside, level=level)
+    if level:
+        raise ImageError(f"{address}: level {level} does not exist; the file has no pyramid")
     first = read(address, sections=[0])
     _, height, width = first.array.shape
     return StackVolume(

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from axolemma.errors import AxolemmaError, InputError
 from axolemma.labels import colours
 
-__all__ = ["appearing", "replacing", "write_png", "write_tiff"]
+__all__ = ["appearing", "replacing", "write_png", "write_tiff", "write_tiff_sections"]
 
 CLASSIC_LIMIT = 2**32 - 2**25  # bytes that a classic TIFF may point to, less room for metadata
 IMAGEJ_TYPES = {"uint8", "uint16", "float32"}
@@ -180,33 +181,79 @@ def write_tiff(
         If the array has another type or number of axes, the voxel size is not positive, or the
         place cannot be written.
     """
-    import tifffile
-
     array = np.asarray(array)
     if array.ndim not in (2, 3) or not array.size:
         raise InputError(f"{path}: a stack has the axes ZYX or YX, got the shape {array.shape}")
-    if array.dtype.name not in IMAGEJ_TYPES | OME_TYPES:
+    stack = array[None] if array.ndim == 2 else array
+    depth, height, width = stack.shape
+    write_tiff_sections(
+        path,
+        iter(stack),
+        shape=(depth, height, width),
+        dtype=stack.dtype,
+        voxel_size=voxel_size,
+        holds=holds,
+        info=info,
+        highest=int(stack.max()) if holds in LABELS and stack.dtype.kind == "u" else None,
+    )
+
+
+def write_tiff_sections(
+    path: str | Path,
+    sections: Iterator[NDArray[Any]],
+    *,
+    shape: tuple[int, int, int],
+    dtype: np.dtype[Any],
+    voxel_size: tuple[float, float, float] | None = None,
+    holds: str | None = None,
+    info: Mapping[str, Any] | None = None,
+    highest: int | None = None,
+) -> None:
+    """Write a stack like `write_tiff`, section by section, so that it need not fit into memory.
+
+    Parameters
+    ----------
+    path
+        The file.
+    sections
+        As many as `shape` says, each YX.
+    shape
+        ZYX.
+    dtype
+        Of all sections.
+    voxel_size, holds, info
+        As in `write_tiff`.
+    highest
+        Of all labels, for the range in which ImageJ shows them in colours; grey where None.
+
+    Raises
+    ------
+    InputError
+        As `write_tiff`.
+    """
+    import tifffile
+
+    if dtype.name not in IMAGEJ_TYPES | OME_TYPES:
         raise InputError(
-            f"{path}: {array.dtype} pixels cannot be written; convert them to one of"
+            f"{path}: {dtype} pixels cannot be written; convert them to one of"
             f" {', '.join(sorted(IMAGEJ_TYPES | OME_TYPES))}"
         )
     if voxel_size is not None and not _is_size(voxel_size):
         raise InputError(f"{path}: a voxel size is three lengths ZYX in nm, got {voxel_size}")
-    stack = array[None] if array.ndim == 2 else array
-    big = stack.nbytes > CLASSIC_LIMIT
-    tiny = min(stack.shape[1:]) < 8  # tifffile mistakes the axes of ImageJ sections so narrow
-    form = _ome if big or tiny or array.dtype.name in OME_TYPES else _imagej
+    big = math.prod(shape) * dtype.itemsize > CLASSIC_LIMIT
+    tiny = min(shape[1:]) < 8  # tifffile mistakes the axes of ImageJ sections so narrow
+    form = _ome if big or tiny or dtype.name in OME_TYPES else _imagej
     card = json.dumps({"axolemma": {"holds": holds, "info": dict(info or {})}})
     settings = form(voxel_size, card)
-    if form is _imagej and holds in LABELS and array.dtype.kind == "u":
-        settings["metadata"] |= {"min": 0, "max": max(255, int(stack.max()))}
+    if form is _imagej and holds in LABELS and dtype.kind == "u" and highest is not None:
+        settings["metadata"] |= {"min": 0, "max": max(255, highest)}
         # The lookup tables among ImageJ's own metadata are for channels; what a plain stack of any
         # depth is shown in is this tag, of 8-bit length.
         settings["extratags"] = [(_COLOR_MAP, "H", 3 * 256, _palette(), True)]
     with replacing(path) as partial, partial.open("xb") as file:
         tifffile.imwrite(
-            file, stack, bigtiff=big, compression="zlib", photometric="minisblack",
-            **settings,
+            file, sections, shape=shape, dtype=dtype, bigtiff=big, compression="zlib",
+            photometric="minisblack", **settings,
         )  # fmt: skip
 
 

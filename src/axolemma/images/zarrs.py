@@ -28,9 +28,26 @@ from numpy.typing import NDArray
 from axolemma.errors import AxolemmaError, ImageError, InputError
 from axolemma.geometry import Box
 from axolemma.images.access import extra_package
+from axolemma.images.stores import (
+    address_text,
+    from_store,
+    is_remote,
+    object_store,
+    store_trouble,
+)
 from axolemma.images.tiff import NANOMETRES
 
-__all__ = ["Kind", "ZarrVolume", "create_zarr", "halved", "is_zarr", "open_zarr", "remove_zarr"]
+__all__ = [
+    "Kind",
+    "ZarrVolume",
+    "create_zarr",
+    "enlist_labels",
+    "halved",
+    "is_listed",
+    "is_zarr",
+    "open_zarr",
+    "remove_zarr",
+]
 
 Kind = Literal["image", "labels"]
 
@@ -40,7 +57,6 @@ CHUNK, SHARD = (16, 128, 128), (16, 1024, 1024)
 #: No further level where no side is larger.
 SMALLEST_LEVEL = 512
 
-_REMOTE = ("s3://", "gs://", "az://", "http://", "https://")
 _MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 
@@ -119,19 +135,29 @@ class ZarrVolume:
         array = _array(self.address, writable=True)
         try:
             array[box.slices] = voxels
-        except OSError as error:
-            raise _unreachable(self.address, error) from error
-        except Exception:
+        except Exception as error:
+            if from_store(error):
+                raise store_trouble(self.address, error) from error
             # A shard at the border is read before it is written, and one that was damaged cannot
             # be; nothing in it outlives this.
             _asked(self.address, lambda: _removed(array, box, self.block))
             _asked(self.address, lambda: array.__setitem__(box.slices, voxels))
 
+    def coarsened(self, fine: "ZarrVolume", box: Box) -> NDArray[Any]:
+        """Return the voxels of a box of this level, made from the next finer one.
+
+        Blocks give what the whole would give: a voxel here comes from whole voxels there.
+        """
+        start = tuple(a * n for a, n in zip(box.start, self.factors, strict=True))
+        stop = tuple(b * n for b, n in zip(box.stop, self.factors, strict=True))
+        needed = Box(start, stop).clip(Box.of(fine.shape))
+        return halved(fine.read(needed), self.factors, self.kind)
+
 
 def is_zarr(address: str | Path) -> bool:
     """Tell whether an address is one of a Zarr group or array, there or not."""
     text = str(address)
-    if text.startswith(_REMOTE) or Path(text).suffix.lower() == ".zarr":
+    if is_remote(text) or Path(text).suffix.lower() == ".zarr":
         return True
     return any((Path(text) / mark).is_file() for mark in _MARKS)
 
@@ -152,9 +178,9 @@ def open_zarr(address: str | Path, *, level: int = 0) -> ZarrVolume:
         If nothing is there, it is no such group or array, has more than three axes longer than 1,
         or no such level, or a package is missing.
     """
-    address = str(address).rstrip("/")
-    zarr = extra_package("zarr", extra="zarr", path=Path(address))
-    if not address.startswith(_REMOTE) and not any((Path(address) / m).is_file() for m in _MARKS):
+    address = address_text(address)
+    zarr = extra_package("zarr", extra="zarr", path=address)
+    if not is_remote(address) and not any((Path(address) / m).is_file() for m in _MARKS):
         what = "is no Zarr group or array" if Path(address).exists() else "does not exist"
         raise ImageError(f"{address}: {what}; give the folder that holds zarr.json or .zgroup")
     found = _asked(address, lambda: zarr.open(_store(address, writable=False), mode="r"))
@@ -230,8 +256,8 @@ def create_zarr(
     InputError
         If the place cannot be written, or labels are no integers.
     """
-    address, dtype = str(address).rstrip("/"), np.dtype(dtype)
-    zarr = extra_package("zarr", extra="zarr", path=Path(address))
+    address, dtype = address_text(address), np.dtype(dtype)
+    zarr = extra_package("zarr", extra="zarr", path=address)
     if kind == "labels" and dtype.kind not in "ui":
         raise InputError(f"{address}: labels are integers, not {dtype}")
     form: Literal[2, 3] = 3 if version == "0.5" else 2
@@ -253,7 +279,7 @@ def create_zarr(
     }
     ome: dict[str, Any] = {"multiscales": [multiscale]}
     if kind == "labels":
-        ome["image-label"] = {"source": {"image": "../../"}}
+        ome["image-label"] = {"source": {"image": "../../"}} if is_listed(address) else {}
     if form == 2:
         multiscale["version"] = version
         if kind == "labels":
@@ -281,18 +307,41 @@ def create_zarr(
                     else {"chunks": block, "chunk_key_encoding": {"name": "v2", "separator": "/"}}
                 ),
             )
-        if kind == "labels":
-            _enlist(zarr, address, name, form, version)
 
     _asked(address, make)
+    if is_listed(address):
+        enlist_labels(address)
     _array.cache_clear()
     return [open_zarr(address, level=number) for number in range(len(steps))]
 
 
+def enlist_labels(address: str | Path) -> None:
+    """Name labels at ``….zarr/labels/NAME`` in the group above them, where viewers look for them.
+
+    Raises
+    ------
+    ImageError
+        If no labels are there.
+    """
+    address = address_text(address)
+    zarr = extra_package("zarr", extra="zarr", path=address)
+    above, name = address.replace("\\", "/").rsplit("/", 1)
+
+    def enlist() -> None:
+        form = zarr.open_group(_store(address, writable=False), mode="r").metadata.zarr_format
+        group = zarr.open_group(_store(above, writable=True), mode="a", zarr_format=form)
+        told = dict(group.attrs)
+        ome = told.get("ome", {"version": "0.5"}) if form == 3 else told
+        ome["labels"] = sorted({*ome.get("labels", []), name})
+        group.attrs.update({"ome": ome} if form == 3 else ome)
+
+    _asked(address, enlist)
+
+
 def remove_zarr(address: str | Path) -> None:
     """Remove a Zarr group or array and all that is in it; nothing where there is none."""
-    address = str(address).rstrip("/")
-    if not address.startswith(_REMOTE):
+    address = address_text(address)
+    if not is_remote(address):
         if is_zarr(address) and Path(address).exists():
             shutil.rmtree(address)
         return
@@ -362,14 +411,9 @@ def _divisor(block: int, chunk: int) -> int:
     return max(n for n in range(1, min(block, chunk) + 1) if block % n == 0)
 
 
-def _enlist(zarr: Any, address: str, name: str, form: Literal[2, 3], version: str) -> None:
-    """Name new labels in the group above them."""
-    above = address.rsplit("/", 1)[0]
-    group = zarr.open_group(_store(above, writable=True), mode="a", zarr_format=form)
-    told = dict(group.attrs)
-    ome = told.get("ome", {"version": version}) if form == 3 else told
-    ome["labels"] = sorted({*ome.get("labels", []), name})
-    group.attrs.update({"ome": ome} if form == 3 else ome)
+def is_listed(address: str | Path) -> bool:
+    """Tell whether labels lie where an image's labels are listed, in its group ``labels``."""
+    return str(address).replace("\\", "/").split("/")[-2:-1] == ["labels"]
 
 
 def _volume(
@@ -461,12 +505,11 @@ def _removed(array: Any, box: Box, block: tuple[int, ...]) -> None:
 
 
 def _store(address: str, *, writable: bool) -> Any:
-    if not address.startswith(_REMOTE):
+    if not is_remote(address):
         return address
     from zarr.storage import ObjectStore
 
-    obstore = extra_package("obstore.store", extra="remote", path=Path(address))
-    return ObjectStore(obstore.from_url(address), read_only=not writable)
+    return ObjectStore(object_store(address), read_only=not writable)
 
 
 def _asked(address: str, ask: Any) -> Any:
@@ -475,15 +518,10 @@ def _asked(address: str, ask: Any) -> Any:
         return ask()
     except (AxolemmaError, MemoryError):
         raise
-    except OSError as error:
-        raise _unreachable(address, error) from error
     except Exception as error:
+        if from_store(error):
+            raise store_trouble(address, error) from error
         text = str(error).strip().splitlines()
         raise ImageError(
             f"{address}: cannot be opened or is damaged ({text[0] if text else 'no details'})"
         ) from error
-
-
-def _unreachable(address: str, error: OSError) -> AxolemmaError:
-    reason = (error.strerror or str(error) or type(error).__name__).lower()
-    return AxolemmaError(f"{address}: cannot be reached or written, {reason}")

@@ -1,0 +1,205 @@
+"""Conversion: every format to OME-Zarr and TIFF, in little memory, whole or not at all."""
+
+import numpy as np
+import pytest
+
+from axolemma import convert as room
+from axolemma.convert import convert, parts
+from axolemma.errors import AxolemmaError, InputError
+from axolemma.geometry import Box
+from axolemma.images import (
+    ZarrVolume,
+    create_zarr,
+    halved,
+    open_volume,
+    open_zarr,
+    read,
+    write_tiff,
+)
+from test_tensors import n5, precomputed
+from test_volumes import _bare, _folder, _hdf5, _mrc
+
+zarr = pytest.importorskip("zarr")
+
+VOXELS = np.random.default_rng(3).integers(0, 255, (5, 40, 61), dtype=np.uint8)
+SIZE = (50.0, 4.0, 4.0)
+
+
+def _tiff(path):
+    write_tiff(path, VOXELS)
+    return path
+
+
+@pytest.mark.parametrize("output", ["out.zarr", "out.tif"])
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("a.tif", _tiff),
+        ("a.h5", _hdf5),
+        ("a.mrc", _mrc),
+        ("folder", _folder),
+        ("a.zarr", _bare),
+        ("a.n5", n5),
+        ("image", precomputed),
+    ],
+)
+def test_every_format(tmp_path, name, make, output):
+    source, target = make(tmp_path / name), tmp_path / output
+    convert(source, target, voxel_size=SIZE, block=(2, 16, 32))
+    stack = read(target)
+    np.testing.assert_array_equal(stack.array, VOXELS)
+    assert stack.voxel_size == pytest.approx(SIZE)
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([name, output])
+
+
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+@pytest.mark.parametrize("kind", ["image", "labels"])
+def test_pyramid_by_blocks_equals_the_whole(tmp_path, version, kind):
+    models = pytest.importorskip(f"ome_zarr_models.v{version.replace('.', '')}")
+    voxels = np.random.default_rng(0).integers(0, 6, (5, 1100, 650)).astype(np.uint16)
+    write_tiff(tmp_path / "a.tif", voxels, voxel_size=(8, 4, 4), holds="cells", info={"a": 1})
+    said = []
+    convert(
+        *(tmp_path / "a.tif", tmp_path / "a.zarr"), kind=kind, block=(2, 96, 128), version=version,
+        advance=lambda done, total: said.append(done / total),
+    )  # fmt: skip
+    expected = voxels
+    for level in range(3):
+        volume = open_zarr(tmp_path / "a.zarr", level=level)
+        if level:
+            expected = halved(expected, volume.factors, kind)
+        np.testing.assert_array_equal(volume.read(Box.of(volume.shape)), expected)
+    assert (volume.levels, volume.factors, volume.holds, volume.info) == (
+        3,
+        (2, 2, 2),
+        "cells",
+        {"a": 1},
+    )
+    assert said == sorted(said)
+    assert said[-1] == 1
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r")
+    (models.ImageLabel if kind == "labels" else models.Image).from_zarr(group)
+    # Alone they belong to no image, and the folder around them is no group.
+    assert not (tmp_path / "zarr.json").exists()
+
+
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_labels_of_an_image(tmp_path, version):
+    _tiff(tmp_path / "a.tif")
+    target = tmp_path / "a.zarr/labels/cells"
+    with pytest.raises(InputError, match=r"labels belong to an image, and .*a.zarr is none"):
+        convert(tmp_path / "a.tif", target, kind="labels")
+    convert(tmp_path / "a.tif", tmp_path / "a.zarr", version=version)
+    convert(tmp_path / "a.tif", target, kind="labels", version=version)
+    told = dict(zarr.open_group(tmp_path / "a.zarr/labels", mode="r").attrs)
+    assert (told["ome"] if version == "0.5" else told)["labels"] == ["cells"]
+    assert open_zarr(target).kind == "labels"
+    assert [f.name for f in (tmp_path / "a.zarr/labels").iterdir() if f.is_dir()] == ["cells"]
+
+
+def test_tiff_of_large_numbers(tmp_path):
+    labels = VOXELS.astype(np.uint64)
+    volume, *_ = create_zarr(tmp_path / "a.zarr", labels.shape, labels.dtype, block=(5, 40, 61))
+    volume.write(Box.of(labels.shape), labels)
+    convert(tmp_path / "a.zarr", tmp_path / "a.tif", kind="labels")
+    stack = read(tmp_path / "a.tif")
+    assert stack.array.dtype == np.uint32
+    np.testing.assert_array_equal(stack.array, VOXELS)
+    labels[3, 2, 1] = 2**40
+    volume.write(Box.of(labels.shape), labels)
+    with pytest.raises(InputError, match=r"numbers from 0 to 1099511627776, more than the uint32"):
+        convert(tmp_path / "a.zarr", tmp_path / "b.tif", kind="labels")
+    assert not list(tmp_path.glob("*b.tif*"))
+
+
+@pytest.mark.parametrize("output", ["out.zarr", "out.tif"])
+def test_whole_or_not_at_all(tmp_path, monkeypatch, output):
+    source, target = _tiff(tmp_path / "a.tif"), tmp_path / output
+    convert(source, target, block=(2, 16, 32))
+
+    def broken(self, box, *rest):
+        raise AxolemmaError("the disk is gone")
+
+    write_tiff(tmp_path / "b.tif", VOXELS // 2)
+    with pytest.raises(InputError, match=r"this is there already; choose a new name, or say --ov"):
+        convert(tmp_path / "b.tif", target)
+    with monkeypatch.context() as patched:
+        patched.setattr(ZarrVolume, "write", broken)
+        patched.setattr("axolemma.images.volume.StackVolume.read", broken)
+        with pytest.raises(AxolemmaError, match="the disk is gone"):
+            convert(tmp_path / "b.tif", target, overwrite=True)
+    np.testing.assert_array_equal(read(target).array, VOXELS)
+    convert(tmp_path / "b.tif", target, overwrite=True)
+    np.testing.assert_array_equal(read(target).array, VOXELS // 2)
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["a.tif", "b.tif", output]
+
+
+def test_to_a_store(bucket, tmp_path, monkeypatch):
+    target = f"{bucket}/converted.zarr"
+    convert(_tiff(tmp_path / "a.tif"), target)
+    np.testing.assert_array_equal(read(target).array, VOXELS)
+    with pytest.raises(InputError, match="this is there already"):
+        convert(tmp_path / "a.tif", target)
+    convert(tmp_path / "a.tif", f"{target}/labels/cells", kind="labels")
+    assert open_volume(f"{target}/labels/cells").kind == "labels"
+    convert(target, tmp_path / "b.tif")
+    np.testing.assert_array_equal(read(tmp_path / "b.tif").array, VOXELS)
+
+    def broken(self, box, voxels):
+        raise AxolemmaError("the network is gone")
+
+    monkeypatch.setattr(ZarrVolume, "write", broken)
+    with pytest.raises(AxolemmaError, match="the network is gone"):
+        convert(tmp_path / "a.tif", f"{bucket}/half.zarr")
+    with pytest.raises(InputError, match="nothing is there"):
+        open_volume(f"{bucket}/half.zarr")
+
+
+def test_refusals(tmp_path):
+    source = _tiff(tmp_path / "a.tif")
+    for target, options, match in [
+        ("a.png", {}, r"a.png: its name tells no format that is written; give one that ends in"),
+        ("a.tif", {}, r"a.tif: is the input itself; choose another name"),
+        ("no/a.zarr", {}, r"the folder .*no does not exist; make it first"),
+        ("no/a.tif", {}, r"the folder .*no does not exist; make it first"),
+    ]:
+        with pytest.raises(InputError, match=match):
+            convert(source, tmp_path / target, **options)
+    (tmp_path / "b").mkdir()
+    with pytest.raises(InputError, match=r"b: its name tells no format"):
+        convert(source, tmp_path / "b", overwrite=True)
+    write_tiff(tmp_path / "f.tif", VOXELS.astype(np.float32))
+    with pytest.raises(InputError, match=r"f.tif: labels are integers, not float32; leave --labe"):
+        convert(tmp_path / "f.tif", tmp_path / "d.zarr", kind="labels")
+
+
+def test_parts_are_whole_blocks_within_the_budget(monkeypatch):
+    monkeypatch.setattr(room, "BUDGET", 1000)
+    shape, block = (5, 40, 61), (2, 4, 8)
+    seen = np.zeros(shape, int)
+    for part in parts(shape, block, 1):
+        seen[part.slices] += 1
+        assert np.prod(part.shape) <= 1000
+        assert all(a % n == 0 for a, n in zip(part.start, block, strict=True))
+    assert (seen == 1).all()
+    # Whole rows of blocks: X first.
+    assert next(iter(parts(shape, block, 1))).shape == (2, 4, 61)
+    assert next(iter(parts(shape, (2, 400, 800), 1))).shape == (2, 40, 61)
+
+
+def test_command(call, tmp_path):
+    _tiff(tmp_path / "a.tif")
+    code, out, err = call(
+        *("convert", "a.tif", "a.zarr", "--voxel-size", "50,4,4", "--block", "2,16,32"),
+        *("--zarr-version", "0.4"),
+    )
+    assert (code, out) == (0, "volume: a.zarr\n"), err
+    assert open_zarr(tmp_path / "a.zarr").voxel_size == SIZE
+    code, _, err = call("convert", "a.tif", "a.zarr")
+    assert code == 2
+    assert "note: the voxel size is not known, none is written" in err
+    assert "a.zarr: this is there already" in err
+    for bad in (("--zarr-version", "1"), ("--block", "1,2"), ("--block", "0,2,2")):
+        code, _, err = call("convert", "a.tif", "b.zarr", *bad)
+        assert code == 2
+        assert bad[0] in err
