@@ -168,6 +168,15 @@ def test_somebody_elses_data_stays(tmp_path, stack):
     assert files(tmp_path / "out.zarr") == before
 
 
+def test_files_of_others_are_not_written_over(tmp_path, stack):
+    (tmp_path / "out.zarr").mkdir()
+    (tmp_path / "out.zarr/thesis.txt").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"is there already|something else than a Zarr"):
+            run(stack, tmp_path / "out.zarr", overwrite=overwrite)
+    assert (tmp_path / "out.zarr/thesis.txt").read_text() == "years of work"
+
+
 def test_bad_sections_are_named(tmp_path):
     image = phantom((3, 128, 128), seed=2).image
     image[1] = 7

@@ -36,7 +36,6 @@ from axolemma.images import (
     Volume,
     ZarrVolume,
     create_zarr,
-    halved,
     open_zarr,
     parse_slices,
     remove_zarr,
@@ -333,11 +332,7 @@ class Coarser:
 
     def __call__(self, block: Block) -> Tables:
         """Write the voxels; return their checksum."""
-        factors = self.out.factors
-        start = tuple(a * n for a, n in zip(block.write.start, factors, strict=True))
-        stop = tuple(b * n for b, n in zip(block.write.stop, factors, strict=True))
-        voxels = self.fine.read(Box(start, stop).clip(Box.of(self.fine.shape)))
-        return _written(self.out, block, halved(voxels, factors, self.out.kind))
+        return _written(self.out, block, self.out.coarsened(self.fine, block.write))
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,7 +404,8 @@ def segment_volume(
     job = _Job.of(source, out.rstrip("/"), settings, block, ledger, mask)
     finished = job.folder / "run.json"
     if overwrite:
-        shutil.rmtree(job.folder, ignore_errors=True)
+        if (job.folder / "settings.json").is_file():
+            shutil.rmtree(job.folder)
         remove_zarr(job.out)
     elif not job.folder.is_dir() and job.is_there():
         raise InputError(f"{out}: this is there already; choose a new place, or say --overwrite")

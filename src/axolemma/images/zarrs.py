@@ -82,8 +82,8 @@ class ZarrVolume:
         Whether its numbers are grey values or labels.
     levels
         How many levels the image has.
-    leading
-        Further axes before ZYX, of length 1 in the file.
+    axes
+        How many the array has in the file: two, or more than three of which the first have length 1.
     notes, holds, info
         As in `Stack`.
     """
@@ -96,7 +96,7 @@ class ZarrVolume:
     factors: tuple[int, int, int] = (1, 1, 1)
     kind: Kind = "image"
     levels: int = 1
-    leading: int = 0
+    axes: int = 3
     notes: tuple[str, ...] = ()
     holds: str | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
@@ -108,8 +108,8 @@ class ZarrVolume:
 
     def read(self, box: Box) -> NDArray[Any]:
         """Return the voxels of a box that lies within the volume."""
-        array = _array(self.address, writable=False)
-        cut = box.slices[-array.ndim :] if self.leading == 0 else (0,) * self.leading + box.slices
+        array = self._opened(writable=False)
+        cut = (0,) * (self.axes - 3) + box.slices[-min(self.axes, 3) :]
         return np.asarray(_asked(self.address, lambda: array[cut])).reshape(box.shape)
 
     def write(self, box: Box, voxels: NDArray[Any]) -> None:
@@ -120,6 +120,8 @@ class ZarrVolume:
         InputError
             If the box starts or ends within a block, but for the border, or the shapes differ.
         """
+        if self.axes != 3:
+            raise InputError(f"{self.address}: the array has {self.axes} axes; only ZYX is written")
         whole = Box.of(self.shape)
         aligned = all(
             start % side == 0 and (stop % side == 0 or stop == end)
@@ -132,7 +134,7 @@ class ZarrVolume:
                 f"{self.address}: {voxels.shape} voxels for {box} are not whole blocks of"
                 f" {self.block} in a volume of {self.shape}; write whole blocks"
             )
-        array = _array(self.address, writable=True)
+        array = self._opened(writable=True)
         try:
             array[box.slices] = voxels
         except Exception as error:
@@ -142,6 +144,10 @@ class ZarrVolume:
             # be; nothing in it outlives this.
             _asked(self.address, lambda: _removed(array, box, self.block))
             _asked(self.address, lambda: array.__setitem__(box.slices, voxels))
+
+    def _opened(self, *, writable: bool) -> Any:
+        # What it should be is part of the key, so that an array made anew is opened anew.
+        return _array(self.address, self.shape, str(self.dtype), self.block, writable=writable)
 
     def coarsened(self, fine: "ZarrVolume", box: Box) -> NDArray[Any]:
         """Return the voxels of a box of this level, made from the next finer one.
@@ -230,7 +236,7 @@ def create_zarr(
     Parameters
     ----------
     address
-        Where; what is there is replaced. Labels lie below their image, in ``labels/NAME``.
+        Where; a Zarr that is there is replaced. Labels lie below their image, in ``labels/NAME``.
     shape
         ZYX.
     dtype
@@ -254,12 +260,14 @@ def create_zarr(
     Raises
     ------
     InputError
-        If the place cannot be written, or labels are no integers.
+        If the place cannot be written or holds anything but a Zarr, or labels are no integers.
     """
     address, dtype = address_text(address), np.dtype(dtype)
     zarr = extra_package("zarr", extra="zarr", path=address)
     if kind == "labels" and dtype.kind not in "ui":
         raise InputError(f"{address}: labels are integers, not {dtype}")
+    if _in_the_way(address):
+        raise InputError(f"{address}: something else than a Zarr is there; choose another place")
     form: Literal[2, 3] = 3 if version == "0.5" else 2
     steps = _levels(shape, voxel_size)
     name, scales = address.rsplit("/", 1)[-1], []
@@ -342,12 +350,37 @@ def remove_zarr(address: str | Path) -> None:
     """Remove a Zarr group or array and all that is in it; nothing where there is none."""
     address = address_text(address)
     if not is_remote(address):
-        if is_zarr(address) and Path(address).exists():
+        if any((Path(address) / mark).is_file() for mark in _MARKS):
             shutil.rmtree(address)
         return
-    import asyncio
+    from zarr.core.sync import sync
 
-    asyncio.run(_store(address, writable=True).delete_dir(""))
+    store = _store(address, writable=True)
+    if any(sync(store.exists(mark)) for mark in _MARKS):
+        sync(store.delete_dir(""))
+
+
+def _in_the_way(address: str) -> bool:
+    """Tell whether a place holds files, and no Zarr that they would be part of."""
+    if not is_remote(address):
+        place = Path(address)
+        if not place.is_dir():
+            return place.exists()
+        return any(place.iterdir()) and not any((place / mark).is_file() for mark in _MARKS)
+    from zarr.core.sync import sync
+
+    store = _store(address, writable=False)
+
+    async def holds_anything() -> bool:
+        async for _ in store.list():
+            return True
+        return False
+
+    def look() -> bool:
+        marked = any(sync(store.exists(mark)) for mark in _MARKS)
+        return not marked and bool(sync(holds_anything()))
+
+    return bool(_asked(address, look))
 
 
 def halved(voxels: NDArray[Any], factors: tuple[int, int, int], kind: Kind) -> NDArray[Any]:
@@ -447,7 +480,7 @@ def _volume(
         factors,
         card.get("kind", "image"),
         card.get("levels", 1),
-        max(0, extra),
+        len(shape),
         tuple(notes),
         card.get("holds"),
         card.get("info", {}),
@@ -485,7 +518,7 @@ def _voxel_size(
 
 
 @functools.lru_cache(maxsize=32)
-def _array(address: str, *, writable: bool) -> Any:
+def _array(address: str, *_: object, writable: bool) -> Any:
     import zarr
 
     mode: Literal["r", "r+"] = "r+" if writable else "r"
