@@ -155,7 +155,7 @@ def test_other_files_are_never_replaced(run, tissue, tmp_path):
         ({"objects": "axons"}, "objects"),
         ({"method": "watershed"}, "method"),
         ({"boundary": 1}, "boundary"),
-        ({"precision": "int8"}, "precision"),
+        ({"precision": "int4"}, "precision"),
         ({"threshold": 7}, "threshold"),
     ],
 )
@@ -336,3 +336,24 @@ def test_pictures():
     np.testing.assert_array_equal(cells_over(section, np.zeros((20, 30), int)), nothing)
     assert side_by_side(shown, nothing, gap=5).shape == (20, 65, 3)
     assert preview(section, np.zeros((20, 30)), None, largest=10).shape == (10, 28, 3)
+
+
+def test_integers_only_where_they_say_the_same(monkeypatch):
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    from axolemma import compiled
+
+    image = phantom_pairs((2, 512, 512)).images
+    options = {"model": "neurites", "average": "none", "device": "cpu", "objects": "none"}
+    exact = segment(image, precision="fp32", **options)
+    fast = segment(image, precision="int8", **options)
+    assert fast.precision == "int8"
+    assert "in 8-bit integers" in fast.parity
+    assert np.abs(fast.membrane - exact.membrane).mean() < 0.01
+    assert (fast.membrane != exact.membrane).any()
+    monkeypatch.setattr(compiled, "MOST_CHANGED", -1.0)
+    refused = segment(image, precision="int8", **options)
+    assert refused.precision in ("fp32", "bf16")
+    assert refused.parity.startswith("not in 8-bit integers, since on")
+    if refused.precision == "fp32":
+        np.testing.assert_array_equal(refused.membrane, exact.membrane)

@@ -53,7 +53,8 @@ Config = Annotated[
 Slices = Annotated[str | None, typer.Option(help="Sections, first and last: 0-24.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
 Precision = Annotated[
-    str | None, typer.Option(help="auto, fp32 or bf16; auto takes bf16 where it is native.")
+    str | None,
+    typer.Option(help="auto, fp32 or bf16, to segment int8 too; auto is bf16 where it is native."),
 ]
 TruthIs = Annotated[
     str | None,
@@ -472,7 +473,10 @@ def _foresee_segmenting(
     model = load_model(settings.model)
     channels = 2 * model.info.context + 1
     tile = estimate.tile_of(
-        model.network, channels=channels, precision=settings.precision, device=settings.device
+        model.network,
+        channels=channels,
+        precision="auto" if settings.precision == "int8" else settings.precision,
+        device=settings.device,
     )
     pixel = enlargement(settings.voxel_size or stack.voxel_size, model.info.voxel_size)
     seen = estimate.of_segmenting(

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from axolemma._version import __version__
 from axolemma.engines import Engine
-from axolemma.errors import AxolemmaError, ImageError, InputError
+from axolemma.errors import AxolemmaError, ImageError, InputError, SettingsError
 from axolemma.geometry import Box
 from axolemma.images import (
     Volume,
@@ -402,6 +402,7 @@ def segment_volume(
     """
     started = time.monotonic()
     job = _Job.of(source, out.rstrip("/"), settings, block, ledger, mask)
+    job.precision(choose_device(settings.device))
     finished = job.folder / "run.json"
     if overwrite:
         if (job.folder / "settings.json").is_file():
@@ -473,7 +474,7 @@ def outlook(
         model.network,
         noise,
         magnification=model.info.magnification * pixel,
-        precision=choose_precision(settings.precision, device),
+        precision=job.precision(device),
         device=device,
         tile=settings.tile,
         average=settings.average,
@@ -553,6 +554,13 @@ class _Job:
     def bits(self) -> int:
         return self.settings.bits if "bits" in self.settings.model_fields_set else 8
 
+    def precision(self, device: torch.device) -> Literal["fp32", "bf16"]:
+        if self.settings.precision == "int8":
+            raise SettingsError(
+                "precision int8 is calibrated on an image in memory, not block by block; take bf16"
+            )
+        return choose_precision(self.settings.precision, device)
+
     @property
     def identity(self) -> dict[str, Any]:
         """What the results depend on: a ledger of another one is refused."""
@@ -626,7 +634,7 @@ def _passes(job: _Job, do: Callable[..., Results], say: Callable[[str], None]) -
     """Do all passes, one after the other."""
     settings, info = job.settings, job.model.info
     device = choose_device(settings.device)
-    precision = choose_precision(settings.precision, device)
+    precision = job.precision(device)
     pixel = enlargement(job.voxel_size, info.voxel_size)
     magnification = info.magnification * pixel
 

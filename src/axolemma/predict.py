@@ -12,7 +12,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from axolemma.errors import InputError, SettingsError
-from axolemma.geometry import Box
+from axolemma.geometry import Box, grid
 from axolemma.sampling import mirrored, resampled, samples
 from axolemma.tiles import tiles
 
@@ -27,6 +27,7 @@ __all__ = [
     "choose_precision",
     "enlargement",
     "glance",
+    "glimpses",
     "magnified_shape",
     "membrane_map",
     "neighbours",
@@ -377,6 +378,35 @@ def _reader(stack: NDArray[Any], z: int, context: int, polarity: Polarity) -> Re
         return np.asarray(np.stack(parts) * sign)
 
     return read
+
+
+def glimpses(
+    stack: NDArray[Any],
+    count: int,
+    *,
+    polarity: Polarity = "dark",
+    context: int = 0,
+    magnification: float = 1.0,
+    side: int = 256,
+) -> list[NDArray[np.float32]]:
+    """Return parts of a stack as a network sees them, (C, Y, X), from all over it.
+
+    Parameters
+    ----------
+    stack, polarity, context, magnification
+        As in `membrane_map`.
+    count
+        How many at most. No two overlap, and the same stack gives the same ones.
+    side
+        Of each in pixels, smaller where a section is.
+    """
+    whole = stack.shape[1:]
+    seen = magnified_shape(whole, magnification)
+    boxes = [(z, box) for z in range(len(stack)) for box in grid(seen, (min(side, min(seen)),) * 2)]
+    full = [place for place in boxes if min(place[1].shape) == min(side, min(seen))]
+    chosen = np.random.default_rng(0).permutation(len(full))[:count]
+    readers = {z: _reader(stack, z, context, polarity) for z in {full[n][0] for n in chosen}}
+    return [_seen(readers[full[n][0]], full[n][1], whole, seen) for n in chosen]
 
 
 def posed_maps(

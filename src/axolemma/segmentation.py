@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from axolemma._version import __version__
-from axolemma.errors import InputError
+from axolemma.errors import InputError, SettingsError
 from axolemma.images import (
     Stack,
     appearing,
@@ -36,6 +36,7 @@ from axolemma.predict import (
     choose_polarity,
     choose_precision,
     enlargement,
+    glimpses,
     membrane_map,
 )
 from axolemma.settings import SegmentSettings, check
@@ -49,6 +50,9 @@ __all__ = [
     "segment_stack",
     "write_segmentation",
 ]
+
+#: Crops of an image that 8-bit integers are calibrated on, and others on which they are compared.
+_CALIBRATING, _COMPARING = 12, 6
 
 #: What a folder of results holds.
 FILES = {"membrane.tif", "cells.tif", "neurons.tif", "preview.png", "run.json"}
@@ -76,6 +80,10 @@ class Segmentation:
         A pixel is cell interior where ``1 - membrane > threshold``.
     polarity
         Whether the input's membranes are ``"dark"`` or ``"bright"``.
+    precision
+        Of the arithmetic that was used.
+    parity
+        For 8-bit integers, how near they came to float32 on this image; else empty.
     masked
         Sections that show nothing and were taken for membrane everywhere.
     """
@@ -86,6 +94,8 @@ class Segmentation:
     boundary: float
     threshold: float
     polarity: Polarity
+    precision: str = "fp32"
+    parity: str = ""
     masked: tuple[int, ...] = ()
 
 
@@ -102,7 +112,7 @@ def segment(
     boundary: float | None = None,
     filled: bool = False,
     bad_sections: str = "refuse",
-    precision: Precision = "auto",
+    precision: Precision | Literal["int8"] = "auto",
     device: str = "auto",
     tile: int = TILE,
     advance: Callable[[int], None] = lambda _: None,
@@ -174,15 +184,23 @@ def segment(
         raise InputError("every section is blank or holds NaN; there is nothing to segment")
     seen = stack[usable] if masked else stack
     found = choose_polarity(chosen.polarity, seen, magnification=magnification)
+    where = choose_device(device)
+    sight: dict[str, Any] = {
+        "polarity": found,
+        "context": loaded.info.context,
+        "magnification": magnification,
+    }
+    network, how, parity = loaded.network, precision, ""
+    if precision == "int8":
+        network, how, parity = _in_integers(loaded, seen, sight, cut, where)
+    used = choose_precision("auto" if how == "int8" else how, where)
     sections = membrane_map(
-        loaded.network,
+        network,
         seen,
-        polarity=found,
-        context=loaded.info.context,
-        magnification=magnification,
+        **sight,
         average=average,
-        precision=precision,
-        device=device,
+        precision="fp32" if how == "int8" else used,
+        device=str(where),
         tile=tile,
         advance=advance,
     )
@@ -207,8 +225,39 @@ def segment(
             ).reshape(array.shape)
         cells = cells.reshape(array.shape)
     return Segmentation(
-        membrane.reshape(array.shape), cells, neurons, between, cut, found, tuple(masked)
+        membrane.reshape(array.shape),
+        cells,
+        neurons,
+        between,
+        cut,
+        found,
+        "int8" if how == "int8" else used,
+        parity,
+        tuple(masked),
     )
+
+
+def _in_integers(
+    model: Model, stack: NDArray[Any], sight: dict[str, Any], threshold: float, device: torch.device
+) -> tuple[torch.nn.Module, Literal["int8", "auto"], str]:
+    """Compile a network with 8-bit integers for a stack, if it then says the same as before."""
+    from axolemma.compiled import compiled, parity
+
+    if device.type != "cpu":
+        raise SettingsError("precision int8 is for the CPU; take bf16, or --device cpu")
+    crops = glimpses(stack, _CALIBRATING + _COMPARING, **sight)
+    # Of a single crop there is nothing else to compare on.
+    compared = crops[:_COMPARING] if len(crops) > 1 else crops
+    fast = compiled(
+        model.network,
+        channels=len(crops[0]),
+        precision="int8",
+        crops=crops[len(compared) :] or crops,
+    )
+    same = parity(fast, model.network.eval(), compared, threshold=threshold)
+    if same.good:
+        return fast, "int8", f"in 8-bit integers, {same}"
+    return model.network, "auto", f"not in 8-bit integers, since {same}"
 
 
 def segment_stack(
@@ -291,6 +340,7 @@ def segment_stack(
                         polarity=(settings.polarity, result.polarity),
                         masked=[chosen.start + z for z in result.masked],
                     ),
+                    *([result.parity] if result.parity else []),
                 ],
             },
             "model": {"source": model.source, "weights_sha256": state_hash(model.network)},
@@ -304,7 +354,7 @@ def segment_stack(
             "cells": None if result.cells is None else int(result.cells.max()),
             "neurons": None if result.neurons is None else int(result.neurons.max()),
             "device": str(device),
-            "precision": choose_precision(settings.precision, device),
+            "precision": result.precision,
             "torch": torch.__version__,
             "seconds": round(time.monotonic() - started, 3),
         }

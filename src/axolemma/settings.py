@@ -288,7 +288,9 @@ class SegmentSettings(_Settings):
     bits
         Of the membrane map's file: 32 for float, 8 for unsigned integers scaled to 255.
     device, precision, tile
-        Where, how, and in which largest side of tiles to compute.
+        Where, how, and in which largest side of tiles to compute. ``int8`` compiles the network
+        with 8-bit integers for this very image, and is used only if it then says the same as
+        float32.
     """
 
     model: str = "neurites"
@@ -304,7 +306,7 @@ class SegmentSettings(_Settings):
     bad_sections: Literal["refuse", "mask"] = "refuse"
     bits: Literal[8, 32] = 32
     device: str = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     tile: int = Field(default=2048, ge=512, le=65536)
 
 

@@ -83,7 +83,7 @@ class ZarrVolume:
     levels
         How many levels the image has.
     axes
-        How many the array has in the file: two, or more than three of which the first have length 1.
+        How many the array has in the file: two, or more than three, the first of length 1.
     notes, holds, info
         As in `Stack`.
     """
