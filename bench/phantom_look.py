@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from axolemma.datasets.phantom import REAL, phantom
+from axolemma.datasets.phantom_tissue import REAL, phantom
 
 
 def best_overlap(truth: NDArray[np.uint8], following: NDArray[np.uint8]) -> float:
@@ -32,7 +32,7 @@ def best_overlap(truth: NDArray[np.uint8], following: NDArray[np.uint8]) -> floa
 
 
 def statistics(image: NDArray[np.uint8], truth: NDArray[np.uint8]) -> dict[str, float]:
-    """Measure a stack (1 = membrane) under the names of `axolemma.datasets.phantom.REAL`."""
+    """Measure a stack (1 = membrane) under the names of `axolemma.datasets.phantom_tissue.REAL`."""
     sizes = [np.bincount(ndimage.label(t == 0)[0].ravel())[1:] for t in truth]
     pairs = list(itertools.pairwise(truth))
     slopes = np.gradient(image.astype(np.float32), axis=(1, 2))

@@ -145,6 +145,17 @@ class ModelContract:
         found = settled(x.contiguous(memory_format=torch.channels_last))
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
+    def test_fused(self, settled):
+        x = torch.randn(2, 1, 40, 37)
+        before = {key: value.clone() for key, value in settled.state_dict().items()}
+        folded = models.fused(settled)
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+        assert not any(p.requires_grad for p in folded.parameters())
+        assert folded.stride == settled.stride
+        torch.testing.assert_close(folded(x), settled(x).detach(), atol=1e-4, rtol=1e-4)
+        for key, value in settled.state_dict().items():
+            assert torch.equal(value, before[key]), key
+
     def test_save_and_load(self, settled, tmp_path):
         arguments = models.all_arguments(self.name, **self.small)
         info = ModelInfo(architecture=self.name, arguments=arguments, thresholds={"none": 0.5})

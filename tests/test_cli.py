@@ -1,6 +1,7 @@
 """The command line as a user meets it: results, and one sentence for each mistake."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -177,6 +178,30 @@ def test_suggestions_that_cannot_be(call, files, tmp_path, arguments, match):
 def test_pages_and_comparisons_that_cannot_be(call, files, tmp_path, arguments, match):
     (tmp_path / "data").symlink_to(files / "data")
     refused(call, tmp_path, match, *arguments)
+
+
+def test_what_it_will_take_is_said_before(call, files, monkeypatch):
+    small = ["--width", 4, "--depth", 2, "--crop", 64, "--batch", 1, "--steps", 1]
+    job = ["train", "--data", files / "data", *small, "-o", "run"]
+    code, _, told = call(*job, "--profile")
+    assert code == 0
+    assert re.match(r"about \d+ s, \d+ MB of memory, \d+ MB on disk\n", told)
+    for part in ("crops", "forward", "backward", "optimizer", "averaging", "validation"):
+        assert part in told
+    code, _, told = call(
+        "segment", files / "data" / "train-volume.tif", "--model", "run", "-o", "out"
+    )
+    assert code == 0
+    assert "MB of memory" in told
+    monkeypatch.setattr("axolemma.estimate.free_memory", lambda: 1e6)
+    code, _, told = call(
+        "segment", files / "data" / "train-volume.tif", "--model", "run", "-o", "more"
+    )
+    assert code == 2
+    assert "1 MB are free; take a smaller --tile, --objects none" in told
+    code, _, told = call("train", "--data", files / "data", *small, "-o", "other")
+    assert code == 2
+    assert "take a smaller --batch, a smaller --crop" in told
 
 
 def test_a_yaml_file_gives_way_to_flags(call, files, tmp_path):
@@ -385,7 +410,8 @@ def refused(call, folder, match, *arguments):
     assert out == ""
     last = err.splitlines()[-1]
     assert last.startswith("axolemma: ")
-    assert all(line.startswith("note: ") for line in err.splitlines()[:-1])
+    # What the work will take is said before all of the input is looked at.
+    assert all(line.startswith(("note: ", "about ")) for line in err.splitlines()[:-1])
     assert match in last
     assert sorted(folder.rglob("*")) == before
 

@@ -29,8 +29,8 @@ STOREYS = (
         "engines",
     ),
     ("models", "losses", "measure", "quality", "view"),
-    ("datasets", "modelfile", "predict", "evaluation", "runs"),
-    ("training", "segmentation", "augmentation", "suggestion", "volume"),
+    ("compiled", "datasets", "modelfile", "predict", "evaluation", "runs"),
+    ("training", "segmentation", "augmentation", "suggestion", "volume", "estimate"),
     ("demo", "terminal", "compare", "report", "pipeline"),
     ("cli", "__main__"),
 )

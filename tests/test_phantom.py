@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from axolemma.datasets.phantom import REAL, VOXEL_SIZE, PhantomBlock, phantom
+from axolemma.datasets.phantom_tissue import REAL, VOXEL_SIZE, PhantomBlock, phantom
 from axolemma.errors import InputError
 from axolemma.geometry import Box
 

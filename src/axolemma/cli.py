@@ -25,10 +25,11 @@ from axolemma.errors import AxolemmaError, SettingsError
 if TYPE_CHECKING:
     from axolemma.augment_keras import Fill
     from axolemma.compare import CellProgress
+    from axolemma.datasets import Pairs
     from axolemma.evaluation import Evaluation
     from axolemma.images import Stack, Volume
     from axolemma.images import TruthIs as TruthKind
-    from axolemma.settings import SegmentSettings
+    from axolemma.settings import SegmentSettings, TrainSettings
     from axolemma.training import Progress
     from axolemma.volume import Progress as BlockProgress
 
@@ -203,6 +204,9 @@ def train(
     ignore_value: IgnoreValue = None,
     device: Device = None,
     precision: Precision = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say at the end where the time went.")
+    ] = False,
     config: Config = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder of the run.")
@@ -215,14 +219,14 @@ def train(
 
     Example: `axolemma train --data isbi2012 --slices 0-24 --budget 10m -o runs/a`
     """
-    values = _given({**locals(), "from": start}, config, also=("start",))
+    values = _given({**locals(), "from": start}, config, also=("start", "profile"))
 
     from axolemma.settings import TrainSettings, check
 
     settings = check(TrainSettings, values)
 
     from axolemma import datasets, models
-    from axolemma.training import fit
+    from axolemma.training import Laps, fit
 
     models.check_name(settings.model)
     pairs = datasets.load(
@@ -232,8 +236,13 @@ def train(
         _plain(f"note: {note}")
     what = settings.model if settings.start is None else Path(settings.start).stem
     run = output or Path("runs") / f"{Path(settings.data).name}-{what}-{settings.seed}"
+    if not (run / "model.safetensors").is_file():
+        _foresee_training(pairs, settings, run)
+    laps = Laps() if profile else None
     with _training_bar() as report:
-        trained = fit(pairs, settings, run, report=report, say=_plain)
+        trained = fit(pairs, settings, run, report=report, say=_plain, lap=laps or (lambda _: None))
+    if laps is not None:
+        _show_laps(laps.seconds)
     if as_json:
         _print_json(trained.info.model_dump(mode="json"))
         return
@@ -243,6 +252,52 @@ def train(
             f"V_info {found['v_info']:.4f} at threshold {found['threshold']:.1f}"
         )
     _result(f"model: {run / 'model.safetensors'}")
+
+
+def _show_laps(seconds: dict[str, float]) -> None:
+    """Print where the time of a training went, to stderr: results alone go to stdout."""
+    table = Table("part", "seconds", "share")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    total = sum(seconds.values())
+    for part, spent in seconds.items():
+        table.add_row(part, f"{spent:.2f}", f"{spent / total:.1%}")
+    err.print(table)
+
+
+def _foresee_training(pairs: "Pairs", settings: "TrainSettings", run: Path) -> None:
+    """Say what a training will take, and refuse what cannot fit."""
+    from axolemma import estimate
+    from axolemma.training import DEFAULT_MINUTES, begin, split
+
+    used, _ = split(settings, len(pairs.images))
+    settings, _, _, network = begin(settings)
+    # A quarter of a crop tells a pixel's share of a step.
+    side = max(64, settings.crop // 2)
+    step = estimate.tile_of(
+        network,
+        channels=2 * settings.context + 1,
+        precision=settings.precision,
+        device=settings.device,
+        shape=(min(settings.batch, 4), side, side),
+        learning=True,
+    )
+    seen = estimate.of_training(
+        (len(used), *pairs.images.shape[1:]),
+        settings,
+        step,
+        minutes=settings.budget or DEFAULT_MINUTES,
+        itemsize=pairs.images.dtype.itemsize,
+    )
+    estimate.refuse_what_cannot_fit(
+        seen,
+        memory=estimate.free_memory(),
+        disk=estimate.free_disk(run),
+        where=run,
+        less_memory=["a smaller --batch", "a smaller --crop", "a smaller --width"],
+        less_disk=["a smaller --width"],
+    )
+    _plain(str(seen))
 
 
 @app.command()
@@ -370,6 +425,7 @@ def segment(
     for note in stack.notes:
         _plain(f"note: {note}")
     folder = Path(output or f"{Path(source).stem}-segmented")
+    _foresee_segmenting(stack, depth, settings, folder)
     with _pixel_bar("segmenting", depth * section[0] * section[1]) as advance:
         _, record = segment_stack(stack, settings, folder, overwrite=overwrite, advance=advance)
     for note in record["input"]["notes"][len(stack.notes) :]:
@@ -403,6 +459,45 @@ def _look_ahead(
         f" {_size(seen.written)} written before compression, {seen.hours:.2g} hours of one worker"
         " like this one for the network"
     )
+
+
+def _foresee_segmenting(
+    stack: "Stack", depth: int, settings: "SegmentSettings", folder: Path
+) -> None:
+    """Say what a segmentation will take, and refuse what cannot fit."""
+    from axolemma import estimate
+    from axolemma.modelfile import load_model
+    from axolemma.predict import enlargement
+
+    model = load_model(settings.model)
+    channels = 2 * model.info.context + 1
+    tile = estimate.tile_of(
+        model.network, channels=channels, precision=settings.precision, device=settings.device
+    )
+    pixel = enlargement(settings.voxel_size or stack.voxel_size, model.info.voxel_size)
+    seen = estimate.of_segmenting(
+        (depth, *stack.array.shape[1:]),
+        settings,
+        tile,
+        itemsize=stack.array.dtype.itemsize,
+        channels=channels,
+        magnification=model.info.magnification * pixel,
+    )
+    fewer = ["fewer --slices"] if depth > 1 else []
+    estimate.refuse_what_cannot_fit(
+        seen,
+        memory=estimate.free_memory(),
+        disk=estimate.free_disk(folder),
+        where=folder,
+        less_memory=[
+            *(["a smaller --tile"] if settings.tile > 512 else []),
+            *(["--objects none"] if settings.objects != "none" else []),
+            *fewer,
+            "an output that ends in .zarr, which is done block by block",
+        ],
+        less_disk=[*(["--bits 8"] if settings.bits == 32 else []), *fewer],
+    )
+    _plain(str(seen))
 
 
 def _segment_volume(

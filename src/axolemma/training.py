@@ -37,7 +37,7 @@ from axolemma.predict import (
 from axolemma.runs import Metrics, State, Weights, load_state, open_run, save_state
 from axolemma.settings import TrainSettings, check
 
-__all__ = ["Progress", "fit", "schedule", "split", "train"]
+__all__ = ["Laps", "Progress", "begin", "fit", "schedule", "split", "train"]
 
 #: Shares of the budget at which the averaged weights are validated; the last one chooses too.
 VALIDATIONS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9)
@@ -86,6 +86,28 @@ class Progress:
     loss: float
     v_rand: float | None
     seconds_left: float
+
+
+class Laps:
+    """Where the time of a training went: each call gives a part what passed since the last.
+
+    Parameters
+    ----------
+    seconds
+        Of each part so far, by its name.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def __call__(self, part: str) -> None:
+        """End a part."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # what was asked of it is done later, and would count later
+        now = time.perf_counter()
+        self.seconds[part] = self.seconds.get(part, 0.0) + now - self._last
+        self._last = now
 
 
 def train(
@@ -183,6 +205,7 @@ def fit(
     *,
     report: Callable[[Progress], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
+    lap: Callable[[str], None] = lambda _: None,
 ) -> Model:
     """Train a network, or go on with a training that was interrupted.
 
@@ -202,6 +225,8 @@ def fit(
         Called about once a second.
     say
         Called with a sentence or two at the start.
+    lap
+        Called with the name of each part of the work when that is done, see `Laps`.
 
     Returns
     -------
@@ -231,23 +256,13 @@ def fit(
     # the boundary. They do not help with thresholds: what is known by heart leaks at none of them.
     choosing = sorted({*judged, *spread(train_set, MOST_CHOOSING - len(judged))})
     deciding = held_out or choosing
-    start = None if settings.start is None else load_model(settings.start)
-    given = _given_arguments(settings)
-    if start is None:
-        context = settings.context
-        arguments = models.all_arguments(settings.model, in_channels=2 * context + 1, **given)
-    else:
-        settings = _following(settings, given, start.info)
-        context, arguments = settings.context, start.info.arguments
     # The weight of the Dice part is an option of the one loss that has one.
     options = {"dice": settings.dice} if settings.loss == "bce_dice" else {}
     loss_of = losses.build(settings.loss, **options)
+    settings, start, arguments, network = begin(settings)
+    context = settings.context
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
-    torch.manual_seed(settings.seed)
-    network = models.build(settings.model, **arguments)
-    if start is not None:
-        network.load_state_dict(start.network.state_dict())
     _check_crop(network, settings, data.images.shape)
     images, truth = _prepare(data, used.start), data.truth
     sparse = bool((truth == IGNORED).any())
@@ -359,6 +374,7 @@ def fit(
     if start is not None and not resumed:
         validate_average(0.0)  # A training that makes the start worse must not replace it.
     pool = ThreadPoolExecutor(torch.get_num_threads())
+    lap("beginning")
     while (done := clock.done(state)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * schedule(done, state.step, settings.schedule)
@@ -367,19 +383,27 @@ def fit(
         rng = np.random.default_rng((settings.seed, state.step))
         sections = rng.choice(train_set, settings.batch, p=shares)
         crops, drawn = _batch(rng, images, target, sections, settings, black, pool)
-        with autocast(precision, device):
-            heads = models.heads(network, crops.to(device, memory_format=torch.channels_last))
+        lap("crops")
+        crops = crops.to(device, memory_format=torch.channels_last)
         drawn = drawn.to(device)
+        lap("transfer")
+        with autocast(precision, device):
+            heads = models.heads(network, crops)
+        lap("forward")
         counted = (drawn != IGNORED).float() if sparse else None
         target_map = (drawn == 1).float()
         loss = torch.stack(
             [loss_of(logits.float(), target_map, counted) for logits in heads]
         ).mean()
         optimizer.zero_grad(set_to_none=True)
+        lap("loss")
         loss.backward()  # type: ignore[no-untyped-call]
+        lap("backward")
         optimizer.step()
+        lap("optimizer")
         state.step += 1
         _move_average(average, network, 1 / (1 + settings.averaging * state.step))
+        lap("averaging")
         recent.append(loss.item())
         if not math.isfinite(recent[-1]):
             raise AxolemmaError(
@@ -391,6 +415,7 @@ def fit(
             while state.validations < len(VALIDATIONS) and done >= VALIDATIONS[state.validations]:
                 state.validations += 1
             validate_average(done)
+            lap("validation")
         now = time.monotonic()
         if now - said > 1 or done >= 1:
             said = now
@@ -402,6 +427,7 @@ def fit(
             state.seconds = clock.elapsed()
             save_state(run, state, weights)
             saved = time.monotonic()
+            lap("saving")
 
     validate_average(1.0)
     wide = mapped(best, "dihedral", choosing)
@@ -443,7 +469,44 @@ def fit(
     )
     save_model(run / "model.safetensors", best, info)
     (run / "state.safetensors").unlink(missing_ok=True)
+    lap("thresholds and boundary")
     return Model(best.cpu(), info, str(run / "model.safetensors"))
+
+
+def begin(
+    settings: TrainSettings,
+) -> tuple[TrainSettings, Model | None, dict[str, Any], nn.Module]:
+    """Build the network that a training begins with.
+
+    Parameters
+    ----------
+    settings
+        See `TrainSettings`; its seed draws the weights.
+
+    Returns
+    -------
+    TrainSettings, Model, dict, nn.Module
+        The settings, with what a model to start from says of itself; that model, or None; the
+        network's arguments; and the network.
+
+    Raises
+    ------
+    SettingsError
+        If arguments are unknown, out of range or contradict the model to start from.
+    """
+    start = None if settings.start is None else load_model(settings.start)
+    given = _given_arguments(settings)
+    if start is None:
+        inputs = 2 * settings.context + 1
+        arguments = models.all_arguments(settings.model, in_channels=inputs, **given)
+    else:
+        settings = _following(settings, given, start.info)
+        arguments = start.info.arguments
+    torch.manual_seed(settings.seed)
+    network = models.build(settings.model, **arguments)
+    if start is not None:
+        network.load_state_dict(start.network.state_dict())
+    return settings, start, arguments, network
 
 
 def _choose_boundary(

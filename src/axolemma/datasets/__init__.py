@@ -1,12 +1,15 @@
 """Annotated sections by name, from a folder or from a file."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from axolemma.datasets import cremi, folder, isbi2012, snemi3d
 from axolemma.datasets.pairs import Pairs, data_hash, folds
-from axolemma.datasets.phantom import VOXEL_SIZE, PhantomBlock, phantom
 from axolemma.errors import InputError, nearest
 from axolemma.images import HDF5, Stack, TruthIs, read, split_inside
+
+if TYPE_CHECKING:
+    from axolemma.datasets.phantom_tissue import PhantomBlock, phantom
 
 __all__ = [
     "NAMES",
@@ -23,6 +26,15 @@ __all__ = [
 
 #: Datasets that need no folder.
 NAMES = ("isbi2012", "phantom")
+
+
+def __getattr__(name: str) -> object:
+    # The phantom is compiled by numba, for which a segmentation of somebody's file need not wait.
+    if name not in ("PhantomBlock", "phantom"):
+        raise AttributeError(f"module 'axolemma.datasets' has no attribute '{name}'")
+    from axolemma.datasets import phantom_tissue
+
+    return getattr(phantom_tissue, name)
 
 
 def load(data: str | Path, *, truth_is: TruthIs = "auto", ignore_value: int | None = None) -> Pairs:
@@ -105,5 +117,7 @@ def load_images(source: str | Path) -> Stack:
 
 def phantom_pairs(shape: tuple[int, int, int] = (30, 512, 512), *, seed: int = 0) -> Pairs:
     """Return a block of the synthetic tissue as annotated sections; see `phantom`."""
+    from axolemma.datasets.phantom_tissue import VOXEL_SIZE, phantom
+
     block = phantom(shape, seed=seed)
     return Pairs("phantom", block.image, block.truth, VOXEL_SIZE, labels=block.neurons)

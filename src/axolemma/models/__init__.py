@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from axolemma.errors import SettingsError, nearest
 from axolemma.models.cenet import CENet, load_resnet34
+from axolemma.models.fused import fused
 from axolemma.models.resunet import ResUNet
 from axolemma.models.unet import UNet
 from axolemma.models.unetplusplus import UNetPlusPlus
@@ -28,6 +29,7 @@ __all__ = [
     "build",
     "check",
     "check_name",
+    "fused",
     "gflop_per_megapixel",
     "heads",
     "load_resnet34",
