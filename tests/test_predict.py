@@ -22,6 +22,7 @@ from axolemma.predict import (
     polarity_of,
     predict_part,
     predict_section,
+    seen_crops,
 )
 from axolemma.sampling import resampled, samples
 
@@ -283,3 +284,35 @@ def test_parts_of_a_trained_network_are_those_of_the_whole():
     part = Box((330, 200), (500, 300))
     found = predict_part(network, lambda box: section[:, *box.slices], (700, 460), part, **options)
     np.testing.assert_allclose(found, whole[part.slices], atol=1e-3)
+
+
+def test_maps_go_where_they_are_wanted():
+    network, stack = models.build("resunet", width=4, depth=2), phantom_pairs((2, 96, 80)).images
+    out = np.full(stack.shape, np.nan, np.float32)
+    maps = list(membrane_map(network, stack, precision="fp32"))
+    given = list(membrane_map(network, stack, precision="fp32", out=out))
+    assert np.shares_memory(given[1], out)
+    np.testing.assert_array_equal(out, maps)
+
+
+def test_prediction_leaves_the_weights_as_they_are():
+    network = models.build("resunet", width=4, depth=2)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    list(membrane_map(network, phantom_pairs((1, 64, 64)).images, precision="bf16"))
+    after = network.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_crops_are_what_the_network_sees():
+    stack = phantom_pairs((3, 90, 70)).images
+    crops = seen_crops(stack, polarity="bright", context=1, count=5, side=64)
+    assert [crop.shape for crop in crops] == [(3, 64, 64)] * 5
+    assert abs(np.mean(crops)) < 0.3
+    larger = seen_crops(stack, magnification=2.0, count=1, side=256)
+    assert larger[0].shape == (1, 180, 140)
+
+
+def test_int8_is_for_images_in_memory():
+    with pytest.raises(SettingsError, match="int8 is for `segment` of an image in memory"):
+        choose_precision("int8", torch.device("cpu"))

@@ -1,4 +1,6 @@
+import hashlib
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -108,7 +110,7 @@ def test_what_a_folder_holds(run, tissue, tmp_path, bits):
 
 def test_many_cells_take_more_bits(run, tissue, tmp_path, monkeypatch):
     many = np.arange(tissue.array.size, dtype=np.uint32).reshape(tissue.array.shape) * 7
-    monkeypatch.setattr("axolemma.segmentation.segment_cells", lambda *_, **__: many)
+    monkeypatch.setattr("axolemma.objects.segment_cells", lambda *_, **__: many)
     segment_stack(tissue, SegmentSettings(model=str(run)), tmp_path / "out")
     np.testing.assert_array_equal(read(tmp_path / "out" / "cells.tif").array, many)
 
@@ -155,7 +157,7 @@ def test_other_files_are_never_replaced(run, tissue, tmp_path):
         ({"objects": "axons"}, "objects"),
         ({"method": "watershed"}, "method"),
         ({"boundary": 1}, "boundary"),
-        ({"precision": "int8"}, "precision"),
+        ({"precision": "int4"}, "precision"),
         ({"threshold": 7}, "threshold"),
     ],
 )
@@ -336,3 +338,32 @@ def test_pictures():
     np.testing.assert_array_equal(cells_over(section, np.zeros((20, 30), int)), nothing)
     assert side_by_side(shown, nothing, gap=5).shape == (20, 65, 3)
     assert preview(section, np.zeros((20, 30)), None, largest=10).shape == (10, 28, 3)
+
+
+def test_hash_and_bytes_take_no_copy_but_are_the_same(model, tmp_path):
+    file = tmp_path / "model.safetensors"
+    save_model(file, model.network, model.info)
+    array = phantom_pairs((3, 96, 80)).images[:, ::2]
+    stack = Stack(array, (0, 255), (50, 4, 4), "stack.tif")
+    settings = SegmentSettings(model=str(file), objects="none", bits=8, slices="1-2")
+    result, record = segment_stack(stack, settings, tmp_path / "out")
+    assert record["input"]["sha256"] == hashlib.sha256(array[1:].tobytes()).hexdigest()
+    written = read(tmp_path / "out" / "membrane.tif").array
+    np.testing.assert_array_equal(written, np.rint(result.membrane * 255).astype(np.uint8))
+
+
+@pytest.mark.skipif(find_spec("nncf") is None, reason="the extra openvino is not installed")
+def test_int8_is_held_against_fp32_first(model, monkeypatch):
+    stack = phantom_pairs((2, 128, 128)).images
+    monkeypatch.setattr("axolemma.compiled.MOST_CHANGED", 1.0)
+    near = segment(stack, model=model, precision="int8", objects="none")
+    exact = segment(stack, model=model, precision="fp32", objects="none")
+    assert near.parity is not None
+    assert near.parity.pixels == 16 * 128**2
+    assert exact.parity is None
+    assert np.abs(near.membrane - exact.membrane).mean() < 0.05
+    monkeypatch.setattr("axolemma.compiled.MOST_CHANGED", -1.0)
+    with pytest.raises(
+        InputError, match=r"precision int8 does not do here: on .* take bf16 or fp32"
+    ):
+        segment(stack, model=model, precision="int8", objects="none")

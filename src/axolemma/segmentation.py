@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from axolemma._version import __version__
-from axolemma.errors import InputError
+from axolemma.errors import InputError, SettingsError
 from axolemma.images import (
     Stack,
     appearing,
@@ -25,7 +25,6 @@ from axolemma.images import (
     write_tiff,
 )
 from axolemma.modelfile import Model, load_model, state_hash
-from axolemma.objects import GAP, GROWTH, Method, link_cells, segment_cells
 from axolemma.pictures import preview
 from axolemma.predict import (
     TILE,
@@ -37,8 +36,13 @@ from axolemma.predict import (
     choose_precision,
     enlargement,
     membrane_map,
+    seen_crops,
 )
 from axolemma.settings import SegmentSettings, check
+
+if TYPE_CHECKING:
+    from axolemma.compiled import Parity
+    from axolemma.objects import Method
 
 __all__ = [
     "SMALLEST",
@@ -78,6 +82,8 @@ class Segmentation:
         Whether the input's membranes are ``"dark"`` or ``"bright"``.
     masked
         Sections that show nothing and were taken for membrane everywhere.
+    parity
+        With int8: how far its maps are from those of float32; see `compiled.parity`.
     """
 
     membrane: NDArray[np.float32]
@@ -87,6 +93,7 @@ class Segmentation:
     threshold: float
     polarity: Polarity
     masked: tuple[int, ...] = ()
+    parity: "Parity | None" = None
 
 
 def segment(
@@ -98,7 +105,7 @@ def segment(
     threshold: float | None = None,
     average: Average = "dihedral",
     objects: str = "cells",
-    method: Method = "mean",
+    method: "Method" = "mean",
     boundary: float | None = None,
     filled: bool = False,
     bad_sections: str = "refuse",
@@ -132,8 +139,8 @@ def segment(
     Raises
     ------
     InputError
-        If the array is no section or stack, is constant or not finite, the model is unusable, or
-        it learned at pixels of an altogether different size.
+        If the array is no section or stack, is constant or not finite, the model is unusable, it
+        learned at pixels of an altogether different size, or int8 says too much else than float32.
 
     Examples
     --------
@@ -174,8 +181,13 @@ def segment(
         raise InputError("every section is blank or holds NaN; there is nothing to segment")
     seen = stack[usable] if masked else stack
     found = choose_polarity(chosen.polarity, seen, magnification=magnification)
+    network, parity = loaded.network, None
+    if precision == "int8":
+        network, parity = _integers(loaded, seen, found, magnification, cut, device)
+        precision = "fp32"  # of what is between the network and the map
+    membrane = np.ones(stack.shape, np.float32)
     sections = membrane_map(
-        loaded.network,
+        network,
         seen,
         polarity=found,
         context=loaded.info.context,
@@ -184,14 +196,18 @@ def segment(
         precision=precision,
         device=device,
         tile=tile,
+        out=None if masked else membrane,
         advance=advance,
     )
-    membrane = np.ones(stack.shape, np.float32)
     for z, section in zip(usable, sections, strict=True):
-        membrane[z] = section
+        if masked:
+            membrane[z] = section
     between = loaded.info.boundary if boundary is None else boundary
     cells = neurons = None
     if objects != "none":
+        # A membrane map does not wait for what finds cells, nor for its compiler.
+        from axolemma.objects import GAP, GROWTH, link_cells, segment_cells
+
         cells = segment_cells(
             membrane,
             boundary=between,
@@ -207,8 +223,33 @@ def segment(
             ).reshape(array.shape)
         cells = cells.reshape(array.shape)
     return Segmentation(
-        membrane.reshape(array.shape), cells, neurons, between, cut, found, tuple(masked)
+        membrane.reshape(array.shape), cells, neurons, between, cut, found, tuple(masked), parity
     )
+
+
+def _integers(
+    model: Model,
+    stack: NDArray[Any],
+    polarity: Polarity,
+    magnification: float,
+    threshold: float,
+    device: str,
+) -> "tuple[torch.nn.Module, Parity]":
+    """Compile a model in 8-bit integers for these sections, and see whether it says the same."""
+    if choose_device(device).type != "cpu":
+        raise SettingsError("precision int8 is for the processor; take --device cpu, or bf16")
+    # Its package is an extra.
+    from axolemma.compiled import compiled, parity
+
+    context = model.info.context
+    crops = seen_crops(stack, polarity=polarity, context=context, magnification=magnification)
+    half = len(crops) // 2
+    network = model.network.to("cpu").eval()
+    fast = compiled(network, channels=2 * context + 1, precision="int8", crops=crops[:half])
+    found = parity(fast, network, crops[half:], threshold=threshold)
+    if not found.good:
+        raise InputError(f"precision int8 does not do here: {found}; take bf16 or fp32")
+    return fast, found
 
 
 def segment_stack(
@@ -279,7 +320,7 @@ def segment_stack(
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "input": {
                 "source": stack.source,
-                "sha256": hashlib.sha256(array.tobytes()).hexdigest(),
+                "sha256": _sha256(array),
                 "sections": [chosen.start, chosen.stop - 1],
                 "shape": list(array.shape),
                 "dtype": str(array.dtype),
@@ -291,6 +332,7 @@ def segment_stack(
                         polarity=(settings.polarity, result.polarity),
                         masked=[chosen.start + z for z in result.masked],
                     ),
+                    *([] if result.parity is None else [f"int8: {result.parity}"]),
                 ],
             },
             "model": {"source": model.source, "weights_sha256": state_hash(model.network)},
@@ -304,7 +346,9 @@ def segment_stack(
             "cells": None if result.cells is None else int(result.cells.max()),
             "neurons": None if result.neurons is None else int(result.neurons.max()),
             "device": str(device),
-            "precision": choose_precision(settings.precision, device),
+            "precision": "int8"
+            if settings.precision == "int8"
+            else choose_precision(settings.precision, device),
             "torch": torch.__version__,
             "seconds": round(time.monotonic() - started, 3),
         }
@@ -341,7 +385,7 @@ def write_segmentation(
         32 writes the membrane map as float, 8 as unsigned integers, 255 = membrane.
     """
     about = {"threshold": result.threshold, "sections": record["input"]["sections"]}
-    membrane = result.membrane if bits == 32 else np.rint(result.membrane * 255).astype(np.uint8)
+    membrane: NDArray[Any] = result.membrane if bits == 32 else _in_bytes(result.membrane)
     write_tiff(
         folder / "membrane.tif", membrane, voxel_size=voxel_size, holds="membrane map", info=about
     )
@@ -351,7 +395,7 @@ def write_segmentation(
             kind = np.uint16 if labels.max() < 2**16 else np.uint32
             write_tiff(
                 folder / f"{holds}.tif",
-                labels.astype(kind),
+                labels.astype(kind, copy=False),
                 voxel_size=voxel_size,
                 holds=holds,
                 info=about,
@@ -362,6 +406,23 @@ def write_segmentation(
     objects = None if shown is None else shown[middle]
     write_png(folder / "preview.png", preview(array[middle], result.membrane[middle], objects))
     (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _sha256(stack: NDArray[Any]) -> str:
+    """Hash the bytes of a stack, section by section: a copy of one is enough."""
+    digest = hashlib.sha256()
+    for section in stack:
+        digest.update(np.ascontiguousarray(section).data)
+    return digest.hexdigest()
+
+
+def _in_bytes(membrane: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Scale a membrane map to 0 … 255, row by row: no copy of it in floating point."""
+    result = np.empty(membrane.shape, np.uint8)
+    for z, section in enumerate(membrane):
+        for y, row in enumerate(section):
+            result[z, y] = np.rint(row * 255)
+    return result
 
 
 def notes_on(

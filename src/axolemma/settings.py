@@ -304,7 +304,7 @@ class SegmentSettings(_Settings):
     bad_sections: Literal["refuse", "mask"] = "refuse"
     bits: Literal[8, 32] = 32
     device: str = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     tile: int = Field(default=2048, ge=512, le=65536)
 
 
