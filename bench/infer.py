@@ -25,7 +25,7 @@ from torch import nn
 
 from axolemma import compiled, models
 from axolemma.modelfile import load_model
-from axolemma.predict import autocast, choose_precision, place, predict_section
+from axolemma.predict import autocast, choose_precision, place, predict_section, ready
 from measuring import keep, machine, peak, seconds, table
 
 CPU = torch.device("cpu")
@@ -130,7 +130,7 @@ def work_of(name: str, way: str, side: int) -> Callable[[], object]:
             crops = [section[:, :256, 256 * n : 256 * (n + 1)] for n in range(side // 256)][:8]
             network = compiled.compiled(network, precision=kind, crops=crops)
         how = "bf16" if precision == "bf16" else "fp32"
-        network = place(network, CPU).eval()
+        network = ready(network, CPU)
         return lambda: predict_section(network, section, average=average, precision=how, device=CPU)
     network = peer(name).eval()
     around = windows_of_nnunet if name == "nnU-Net" else in_pieces

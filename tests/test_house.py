@@ -133,3 +133,12 @@ def test_starting_waits_for_nothing_heavy(what):
     script = f"import sys; {what}; print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert found.stdout.strip() == "[]", found.stderr
+
+
+def test_membrane_maps_wait_for_no_compiler():
+    script = (
+        "import sys; import axolemma.segmentation, axolemma.datasets;"
+        " print([m for m in ('numba', 'skimage') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert found.stdout.strip() == "[]", found.stderr

@@ -15,6 +15,7 @@ from axolemma.predict import (
     Moments,
     choose_device,
     choose_precision,
+    glimpses,
     membrane_map,
     neighbours,
     normalise,
@@ -283,3 +284,37 @@ def test_parts_of_a_trained_network_are_those_of_the_whole():
     part = Box((330, 200), (500, 300))
     found = predict_part(network, lambda box: section[:, *box.slices], (700, 460), part, **options)
     np.testing.assert_allclose(found, whole[part.slices], atol=1e-3)
+
+
+def test_maps_go_where_they_are_wanted():
+    network, stack = models.build("resunet", width=4, depth=2), phantom_pairs((2, 96, 80)).images
+    out = np.full(stack.shape, np.nan, np.float32)
+    maps = list(membrane_map(network, stack, precision="fp32"))
+    given = list(membrane_map(network, stack, precision="fp32", out=out))
+    assert np.shares_memory(given[1], out)
+    np.testing.assert_array_equal(out, maps)
+
+
+def test_prediction_leaves_the_weights_as_they_are():
+    network = models.build("resunet", width=4, depth=2)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    list(membrane_map(network, phantom_pairs((1, 64, 64)).images, precision="bf16"))
+    after = network.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_glimpses_are_parts_of_what_is_predicted():
+    stack = stack_of(3, 140, 200)
+    parts = glimpses(stack, 5, polarity="bright", context=1, side=64)
+    assert [part.shape for part in parts] == [(3, 64, 64)] * 5
+    bright = [-normalise(section) for section in stack]
+    tiles = [s[y : y + 64, x : x + 64] for s in bright for y in (0, 64) for x in (0, 64, 128)]
+    for part in parts:
+        assert any(np.array_equal(part[1], tile) for tile in tiles)
+    assert glimpses(stack, 9, magnification=0.2)[0].shape == (1, 28, 28)
+
+
+def test_int8_is_for_images_in_memory():
+    with pytest.raises(SettingsError, match="int8 is for `segment` of an image in memory"):
+        choose_precision("int8", torch.device("cpu"))

@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_what_a_folder_holds(run, tissue, tmp_path, bits):
 
 def test_many_cells_take_more_bits(run, tissue, tmp_path, monkeypatch):
     many = np.arange(tissue.array.size, dtype=np.uint32).reshape(tissue.array.shape) * 7
-    monkeypatch.setattr("axolemma.segmentation.segment_cells", lambda *_, **__: many)
+    monkeypatch.setattr("axolemma.objects.segment_cells", lambda *_, **__: many)
     segment_stack(tissue, SegmentSettings(model=str(run)), tmp_path / "out")
     np.testing.assert_array_equal(read(tmp_path / "out" / "cells.tif").array, many)
 
@@ -357,3 +358,15 @@ def test_integers_only_where_they_say_the_same(monkeypatch):
     assert refused.parity.startswith("not in 8-bit integers, since on")
     if refused.precision == "fp32":
         np.testing.assert_array_equal(refused.membrane, exact.membrane)
+
+
+def test_hash_and_bytes_take_no_copy_but_are_the_same(model, tmp_path):
+    file = tmp_path / "model.safetensors"
+    save_model(file, model.network, model.info)
+    array = phantom_pairs((3, 96, 80)).images[:, ::2]
+    stack = Stack(array, (0, 255), (50, 4, 4), "stack.tif")
+    settings = SegmentSettings(model=str(file), objects="none", bits=8, slices="1-2")
+    result, record = segment_stack(stack, settings, tmp_path / "out")
+    assert record["input"]["sha256"] == hashlib.sha256(array[1:].tobytes()).hexdigest()
+    written = read(tmp_path / "out" / "membrane.tif").array
+    np.testing.assert_array_equal(written, np.rint(result.membrane * 255).astype(np.uint8))

@@ -193,8 +193,9 @@ def of_segmenting(
     seen = [math.ceil(side * magnification) + 2 * MIRROR for side in shape[1:]]
     sides = [min(side, settings.tile + 2 * MIRROR) for side in seen]
     each = TILE + LIVE * tile.largest + 4 * channels + POSES * (settings.average != "none")
-    # The image and its copy that is hashed, the map, and the section that is being made.
-    held = voxels * (2 * itemsize + 4) + 4 * area + 4 * math.prod(seen) * (magnification != 1)
+    # The image, the map, into which sections are written as they are made, and where the network
+    # sees them at another size, one of that size and one of its own.
+    held = voxels * (itemsize + 4) + 4 * (area + math.prod(seen)) * (magnification != 1)
     labels = {"none": 0, "cells": 1, "neurons": 2}[settings.objects]
     finding = {"none": 0.0, "cells": CELLS * area, "neurons": NEURONS * voxels}[settings.objects]
     memory = max(math.prod(sides) * each, finding) + held + 4 * labels * voxels

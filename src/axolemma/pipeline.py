@@ -73,9 +73,9 @@ from axolemma.predict import (
     glance,
     neighbours,
     normalise,
-    place,
     predict_part,
     predict_section,
+    ready,
 )
 from axolemma.segmentation import SMALLEST, SMOOTHING, notes_on
 from axolemma.settings import SegmentSettings
@@ -464,7 +464,7 @@ def outlook(
     if settings.objects != "none":
         bytes_each += 8 + 4 * (1 + (settings.objects == "neurons"))
     device = choose_device(settings.device)
-    model = replace(job.model, network=place(job.model.network, device).eval())
+    model = replace(job.model, network=ready(job.model.network, device))
     pixel = enlargement(job.voxel_size, model.info.voxel_size)
     side = min(settings.tile, *job.shape[1:])
     channels = 2 * model.info.context + 1
@@ -856,4 +856,4 @@ def _checksum(voxels: NDArray[Any]) -> int:
 def _loaded(model: str, device: str) -> Model:
     """Load a model, once in every process."""
     found = load_model(model)
-    return replace(found, network=place(found.network, choose_device(device)).eval())
+    return replace(found, network=ready(found.network, choose_device(device)))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from axolemma.errors import InputError, SettingsError
 from axolemma.geometry import Box, grid
+from axolemma.models import fused
 from axolemma.sampling import mirrored, resampled, samples
 from axolemma.tiles import tiles
 
@@ -37,13 +38,14 @@ __all__ = [
     "posed_maps",
     "predict_part",
     "predict_section",
+    "ready",
 ]
 
 Average = Literal["none", "flips", "dihedral"]
 
 #: Gives a part (Y, X) of what a network sees, (C, Y, X).
 Read = Callable[[Box], NDArray[np.float32]]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
 Polarity = Literal["dark", "bright"]
 
 #: Flips and quarter turns of every averaging: (flip the last axis?, quarter turns).
@@ -113,7 +115,17 @@ def choose_precision(wish: Precision, device: torch.device) -> Literal["fp32", "
         ``"auto"`` takes bf16 where it is native, else fp32.
     device
         From `choose_device`.
+
+    Raises
+    ------
+    SettingsError
+        For int8, which is calibrated on the very image: `segment` alone does that.
     """
+    if wish == "int8":
+        raise SettingsError(
+            "precision int8 is for `segment` of an image in memory, on which it is calibrated;"
+            " take auto, bf16 or fp32"
+        )
     if wish != "auto":
         return wish
     if device.type == "cuda":
@@ -136,6 +148,15 @@ def autocast(
 def place(network: nn.Module, device: torch.device) -> nn.Module:
     """Move a network to a device, its weights laid out channels last, which convolves faster."""
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def ready(network: nn.Module, device: torch.device) -> nn.Module:
+    """Return a network for prediction: on the device, its normalisations folded in.
+
+    A copy where there is anything to fold, so that the weights of `network` stay as they are.
+    """
+    folds = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    return place(fused(network) if folds else network, device).eval()
 
 
 class Moments(NamedTuple):
@@ -311,6 +332,7 @@ def membrane_map(
     precision: Precision = "auto",
     device: str = "auto",
     tile: int = TILE,
+    out: NDArray[np.float32] | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Iterator[NDArray[np.float32]]:
     """Predict the membrane of a stack, section by section.
@@ -318,7 +340,7 @@ def membrane_map(
     Parameters
     ----------
     network
-        From `models.build`; put on the device and in evaluation mode.
+        From `models.build`, or what computes the same; its weights stay as they are.
     stack
         Sections (Z, Y, X), any real dtype. May be a memory map.
     polarity
@@ -334,6 +356,8 @@ def membrane_map(
         See `choose_precision` and `choose_device`.
     tile
         Largest side in pixels of what passes the network at once; bounds the network's memory.
+    out
+        Where to put the maps, of the shape of `stack`; a new array for each where None.
     advance
         Called with the number of section pixels that were finished.
 
@@ -350,7 +374,7 @@ def membrane_map(
     if stack.ndim != 3:
         raise InputError(f"a stack has axes (Z, Y, X), this array has shape {stack.shape}")
     where = choose_device(device)
-    network = place(network, where).eval()
+    network = ready(network, where)
     how = choose_precision(precision, where)
     whole = Box.of(stack.shape[1:])
     for z in range(len(stack)):
@@ -364,6 +388,7 @@ def membrane_map(
             precision=how,
             device=where,
             tile=tile,
+            out=None if out is None else out[z],
             advance=advance,
         )
 
@@ -441,7 +466,7 @@ def posed_maps(
         If a section is constant or not finite.
     """
     where = choose_device(device)
-    network = place(network, where).eval()
+    network = ready(network, where)
     how = choose_precision(precision, where)
     poses = _POSES["dihedral"]
     for z in range(len(stack)):
@@ -499,6 +524,7 @@ def predict_part(
     precision: Literal["fp32", "bf16"] = "fp32",
     device: torch.device,
     tile: int = TILE,
+    out: NDArray[np.float32] | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> NDArray[np.float32]:
     """Predict the membrane of a part of a section, as it is predicted in the whole.
@@ -516,6 +542,8 @@ def predict_part(
         What to predict.
     magnification, average, precision, device, tile, advance
         As in `membrane_map`.
+    out
+        Where to put the map, of the shape of `part`.
 
     Returns
     -------
@@ -538,7 +566,9 @@ def predict_part(
         tuple((start - HALO) // stride * stride for start in wanted.start),
         tuple(-(-(stop + HALO) // stride) * stride for stop in wanted.stop),
     ).clip(mirror)
-    result = np.zeros(wanted.shape, np.float32)
+    same = seen == tuple(whole)
+    result = np.zeros(wanted.shape, np.float32) if out is None or not same else out
+    result[...] = 0
     shape = (looked.shape[0], looked.shape[1])
     for piece in tiles(shape, size=tile + 2 * frame, margin=MARGIN, ramp=RAMP, multiple=stride):
         box = piece.box.moved(looked.start)
@@ -551,8 +581,8 @@ def predict_part(
         share = piece.weight[kept.within(box).slices].sum() / result.size
         advance(round(float(share) * math.prod(part.shape)))
     # The weights of tiles and of pixels add up to 1 but for rounding.
-    map_ = result if seen == tuple(whole) else resampled(result[None], *back)[0]
-    return np.clip(map_, 0, 1, out=map_)
+    map_ = result if same else resampled(result[None], *back)[0]
+    return np.clip(map_, 0, 1, out=map_ if out is None else out)
 
 
 def _seen(

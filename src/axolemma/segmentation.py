@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,6 @@ from axolemma.images import (
     write_tiff,
 )
 from axolemma.modelfile import Model, load_model, state_hash
-from axolemma.objects import GAP, GROWTH, Method, link_cells, segment_cells
 from axolemma.pictures import preview
 from axolemma.predict import (
     TILE,
@@ -40,6 +39,9 @@ from axolemma.predict import (
     membrane_map,
 )
 from axolemma.settings import SegmentSettings, check
+
+if TYPE_CHECKING:
+    from axolemma.objects import Method
 
 __all__ = [
     "SMALLEST",
@@ -108,7 +110,7 @@ def segment(
     threshold: float | None = None,
     average: Average = "dihedral",
     objects: str = "cells",
-    method: Method = "mean",
+    method: "Method" = "mean",
     boundary: float | None = None,
     filled: bool = False,
     bad_sections: str = "refuse",
@@ -142,8 +144,8 @@ def segment(
     Raises
     ------
     InputError
-        If the array is no section or stack, is constant or not finite, the model is unusable, or
-        it learned at pixels of an altogether different size.
+        If the array is no section or stack, is constant or not finite, the model is unusable, it
+        learned at pixels of an altogether different size, or int8 says too much else than float32.
 
     Examples
     --------
@@ -194,6 +196,7 @@ def segment(
     if precision == "int8":
         network, how, parity = _in_integers(loaded, seen, sight, cut, where)
     used = choose_precision("auto" if how == "int8" else how, where)
+    membrane = np.ones(stack.shape, np.float32)
     sections = membrane_map(
         network,
         seen,
@@ -202,14 +205,18 @@ def segment(
         precision="fp32" if how == "int8" else used,
         device=str(where),
         tile=tile,
+        out=None if masked else membrane,
         advance=advance,
     )
-    membrane = np.ones(stack.shape, np.float32)
     for z, section in zip(usable, sections, strict=True):
-        membrane[z] = section
+        if masked:
+            membrane[z] = section
     between = loaded.info.boundary if boundary is None else boundary
     cells = neurons = None
     if objects != "none":
+        # A membrane map does not wait for what finds cells, nor for its compiler.
+        from axolemma.objects import GAP, GROWTH, link_cells, segment_cells
+
         cells = segment_cells(
             membrane,
             boundary=between,
@@ -328,7 +335,7 @@ def segment_stack(
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "input": {
                 "source": stack.source,
-                "sha256": hashlib.sha256(array.tobytes()).hexdigest(),
+                "sha256": _sha256(array),
                 "sections": [chosen.start, chosen.stop - 1],
                 "shape": list(array.shape),
                 "dtype": str(array.dtype),
@@ -391,7 +398,7 @@ def write_segmentation(
         32 writes the membrane map as float, 8 as unsigned integers, 255 = membrane.
     """
     about = {"threshold": result.threshold, "sections": record["input"]["sections"]}
-    membrane = result.membrane if bits == 32 else np.rint(result.membrane * 255).astype(np.uint8)
+    membrane: NDArray[Any] = result.membrane if bits == 32 else _in_bytes(result.membrane)
     write_tiff(
         folder / "membrane.tif", membrane, voxel_size=voxel_size, holds="membrane map", info=about
     )
@@ -401,7 +408,7 @@ def write_segmentation(
             kind = np.uint16 if labels.max() < 2**16 else np.uint32
             write_tiff(
                 folder / f"{holds}.tif",
-                labels.astype(kind),
+                labels.astype(kind, copy=False),
                 voxel_size=voxel_size,
                 holds=holds,
                 info=about,
@@ -412,6 +419,23 @@ def write_segmentation(
     objects = None if shown is None else shown[middle]
     write_png(folder / "preview.png", preview(array[middle], result.membrane[middle], objects))
     (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _sha256(stack: NDArray[Any]) -> str:
+    """Hash the bytes of a stack, section by section: a copy of one is enough."""
+    digest = hashlib.sha256()
+    for section in stack:
+        digest.update(np.ascontiguousarray(section).data)
+    return digest.hexdigest()
+
+
+def _in_bytes(membrane: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Scale a membrane map to 0 … 255, row by row: no copy of it in floating point."""
+    result = np.empty(membrane.shape, np.uint8)
+    for z, section in enumerate(membrane):
+        for y, row in enumerate(section):
+            result[z, y] = np.rint(row * 255)
+    return result
 
 
 def notes_on(

@@ -33,6 +33,7 @@ from axolemma.predict import (
     normalise,
     place,
     predict_section,
+    ready,
 )
 from axolemma.runs import Metrics, State, Weights, load_state, open_run, save_state
 from axolemma.settings import TrainSettings, check
@@ -319,6 +320,7 @@ def fit(
 
     def mapped(candidate: nn.Module, kind: Average, sections: list[int]) -> NDArray[np.float32]:
         """Predict sections."""
+        candidate = ready(candidate, device)
         maps = np.stack(
             [
                 predict_section(
