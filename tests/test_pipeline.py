@@ -313,3 +313,18 @@ def test_background_is_passed_over(tmp_path):
     map_ = everything(tmp_path / "out.zarr")
     assert (map_[:, :, :256] == 255).all()
     assert map_[:, :, 256:].min() < 20
+
+
+def test_in_an_object_store(tmp_path, stack, bucket, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(stack, tmp_path / "here.zarr", slices="0-1")
+    there = f"{bucket}/results/out.zarr"
+    record = run(stack, there, slices="0-1")
+    for name in ("", "/labels/cells"):
+        np.testing.assert_array_equal(
+            everything(f"{there}{name}"), everything(f"{tmp_path}/here.zarr{name}")
+        )
+    with pytest.raises(ImageError, match="nothing is there"):
+        open_zarr(f"{there}/fragments")
+    assert (tmp_path / "out.zarr.ledger/run.json").is_file()
+    assert run(stack, there, slices="0-1") == record
