@@ -7,7 +7,7 @@ Made-up tissue, mirrored to size, as an OME-Zarr on disk; `axolemma segment … 
 cells, one pass over the network, and the memory of every process held down by its limit (ulimit -d,
 what it may allocate). Of the largest one membranes alone. The memory that is told is the most that
 any process of the command held. Writes
-``docs/results/volume.json``.
+``docs/results/volume.json`` and the table of docs/scale.md.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import numpy as np
 from axolemma.datasets import phantom
 from axolemma.geometry import grid
 from axolemma.images import create_zarr, open_zarr
-from measuring import keep, machine, table
+from measuring import RESULTS, keep, machine, table
 
 SIZES = ((8, 1024, 1024), (8, 2048, 2048), (8, 4096, 4096))
 OPTIONS = ("--average", "none", "--block", "2,1024,1024", "--tile", "1024")
@@ -79,6 +79,14 @@ def segmented(source: Path, out: Path, engine: str, megabytes: int, what: str) -
     }
 
 
+def into_page(rows: list[dict]) -> None:
+    """Put the table into the page."""
+    page = RESULTS.parent / "scale.md"
+    before, _, after = page.read_text("utf-8").split("<!-- volume -->")
+    shown = "\n".join(table(rows))
+    page.write_text(f"{before}<!-- volume -->\n\n{shown}\n\n<!-- volume -->{after}", "utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--memory", type=int, default=700, help="MB that a process may allocate")
@@ -111,6 +119,7 @@ def main() -> None:
             large = made(folder, (shape[0], shape[1], shape[2]))
             note(segmented(large, out, "processes:2", options.memory, "none"))
     print("\n".join(table(rows)))
+    into_page(rows)
 
 
 if __name__ == "__main__":

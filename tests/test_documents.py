@@ -144,3 +144,22 @@ def test_the_tables_of_cells_come_from_the_bench():
     ):
         beaten = any(sign * row[score] > sign * mine[score] for row in others)
         assert f"- {title}: ours is {'**not** the best' if beaten else 'the best'}," in verdict
+
+
+def test_the_table_of_speeds_comes_from_the_bench():
+    found = json.loads((ROOT / "docs" / "results" / "infer.json").read_text(encoding="utf-8"))
+    table = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8").split("<!-- infer -->")[1]
+    assert table.count("\n| ") == len(found["rows"]) + 1
+    for row in found["rows"]:
+        start = f"| {row['network']} | {row['way']} | {row['fastest Mpx/s']:.2f} |"
+        assert f"{start} {row['default segment is faster by']} |" in table
+
+
+def test_the_table_of_volumes_comes_from_the_bench():
+    found = json.loads((ROOT / "docs" / "results" / "volume.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    assert found["command"] in page
+    table = page.split("<!-- volume -->")[1]
+    for row in found["runs"]:
+        assert f"| {row['shape']} | {row['gigabytes']:.4g} | {row['engine']} |" in table
+        assert f"| {row['seconds']:.4g} |" in table
