@@ -1,16 +1,16 @@
 """Volumes larger than the memory that a process may have: time and memory against size, workers.
 
-    python bench/volume.py                             some minutes
-    python bench/volume.py --largest 28x16384x16384    and one ten times as large as that memory
+    python bench/volume.py                             three sizes, one and two workers
+    python bench/volume.py --largest 28x16384x16384    one ten times as large as that memory
 
 Made-up tissue, mirrored to size, as an OME-Zarr on disk; `axolemma segment … -o out.zarr` with
 cells, one pass over the network, and the memory of every process held down by its limit (ulimit -d,
 what it may allocate). Of the largest one membranes alone. The memory that is told is the most that
-any process of the command held. Writes
-``docs/results/volume.json`` and the table of docs/scale.md.
+any process of the command held. Writes ``docs/results/volume.json`` and the table of docs/scale.md.
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -27,7 +27,8 @@ from axolemma.images import create_zarr, open_zarr
 from measuring import RESULTS, keep, machine, table
 
 SIZES = ((8, 1024, 1024), (8, 2048, 2048), (8, 4096, 4096))
-OPTIONS = ("--average", "none", "--block", "2,1024,1024", "--tile", "1024")
+OPTIONS = ("--average", "none", "--tile", "1024", "--block")
+BLOCK, FLAT_BLOCK = "2,1024,1024", "8,1024,1024"
 SHARD = (8, 2048, 2048)
 AMPLE = 4000  # MB, where workers are compared
 
@@ -44,11 +45,13 @@ def made(folder: Path, shape: tuple[int, int, int]) -> Path:
     return path
 
 
-def segmented(source: Path, out: Path, engine: str, megabytes: int, what: str) -> dict:
+def segmented(
+    source: Path, out: Path, engine: str, megabytes: int, *, what: str = "cells", block: str = BLOCK
+) -> dict:
     """Run the command; return what it took."""
     for left in (out, Path(f"{out}.ledger")):
         shutil.rmtree(left, ignore_errors=True)
-    command = [sys.executable, "-m", "axolemma", "segment", source, "-o", out, *OPTIONS]
+    command = [sys.executable, "-m", "axolemma", "segment", source, "-o", out, *OPTIONS, block]
     limited = f'ulimit -d {megabytes * 1024} && exec "$@"'
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -70,6 +73,7 @@ def segmented(source: Path, out: Path, engine: str, megabytes: int, what: str) -
         "gigabytes": round(voxels / 1e9, 3),
         "engine": engine,
         "objects": what,
+        "block": block,
         "limit_mb": megabytes,
         "seconds": round(seconds, 1),
         "mvx_per_second": round(voxels / seconds / 1e6, 2),
@@ -79,8 +83,10 @@ def segmented(source: Path, out: Path, engine: str, megabytes: int, what: str) -
     }
 
 
-def into_page(rows: list[dict]) -> None:
-    """Put the table into the page."""
+def into_page() -> None:
+    """Put all that was measured into the table of the page."""
+    found = json.loads((RESULTS / "volume.json").read_text("utf-8"))
+    rows = [row for part in ("sizes", "largest") if part in found for row in found[part]["runs"]]
     page = RESULTS.parent / "scale.md"
     before, _, after = page.read_text("utf-8").split("<!-- volume -->")
     shown = "\n".join(table(rows))
@@ -90,36 +96,33 @@ def into_page(rows: list[dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--memory", type=int, default=700, help="MB that a process may allocate")
-    parser.add_argument("--largest", help="ZxYxX of one more volume, by two processes")
-    parser.add_argument("--objects", default="cells", choices=("none", "cells", "neurons"))
+    parser.add_argument("--largest", help="ZxYxX of one volume, by two processes")
     options = parser.parse_args()
     rows = []
 
     def note(row: dict) -> None:
         rows.append(row)
         print(row, flush=True)
-        keep(
-            "volume",
-            command=" ".join(["python", "bench/volume.py", *sys.argv[1:]]),
-            machine=machine("zarr"),
-            options=" ".join(OPTIONS),
-            runs=rows,
-        )
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         out = folder / "out.zarr"
-        for shape in SIZES:
-            note(segmented(made(folder, shape), out, "serial", options.memory, options.objects))
-        middle = made(folder, SIZES[-1])
-        for engine in ("processes:1", "processes:2"):
-            note(segmented(middle, out, engine, AMPLE, options.objects))
         if options.largest:
-            shape = tuple(int(side) for side in options.largest.split("x"))
-            large = made(folder, (shape[0], shape[1], shape[2]))
-            note(segmented(large, out, "processes:2", options.memory, "none"))
-    print("\n".join(table(rows)))
-    into_page(rows)
+            z, y, x = (int(side) for side in options.largest.split("x"))
+            large = made(folder, (z, y, x))
+            note(
+                segmented(large, out, "processes:2", options.memory, what="none", block=FLAT_BLOCK)
+            )
+        else:
+            for shape in SIZES:
+                note(segmented(made(folder, shape), out, "serial", options.memory))
+            middle = made(folder, SIZES[-1])
+            for engine in ("processes:1", "processes:2"):
+                note(segmented(middle, out, engine, AMPLE))
+    command = " ".join(["python", "bench/volume.py", *sys.argv[1:]])
+    part = {"command": command, "machine": machine("zarr"), "runs": rows}
+    keep("volume", **{"largest" if options.largest else "sizes": part})
+    into_page()
 
 
 if __name__ == "__main__":
