@@ -390,7 +390,7 @@ def segment_volume(
     Returns
     -------
     dict
-        What is also written to ``run.json`` in the ledger and into the attributes of `out`.
+        What is also written to ``run.json`` in the ledger.
 
     Raises
     ------
@@ -575,7 +575,9 @@ class _Job:
             "mask": None if self.mask is None else self.mask.volume.source,
             "output": self.out,
             "weights_sha256": state_hash(self.model.network),
-            "settings": asked | {"bits": self.bits},
+            # What "auto" stands for may be another on the next machine.
+            "settings": asked
+            | {"bits": self.bits, "precision": self.precision(choose_device(self.settings.device))},
             "block": list(self.block),
         }
 

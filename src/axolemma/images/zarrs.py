@@ -401,11 +401,23 @@ def halved(voxels: NDArray[Any], factors: tuple[int, int, int], kind: Kind) -> N
     >>> halved(np.array([[[1, 2, 9, 9], [2, 2, 0, 9]]]), (1, 2, 2), "labels").tolist()
     [[[2, 9]]]
     """
+    shape = tuple(-(-side // n) for side, n in zip(voxels.shape, factors, strict=True))
+    coarse = np.empty(shape, voxels.dtype)
+    # A section at a time: what is needed meanwhile does not grow with the block.
+    for z, section in enumerate(coarse):
+        section[...] = _halved_section(voxels[z * factors[0] :][: factors[0]], factors, kind)
+    return coarse
+
+
+def _halved_section(
+    voxels: NDArray[Any], factors: tuple[int, int, int], kind: Kind
+) -> NDArray[Any]:
+    """Return the one section (Y, X) that some make."""
     padding = [(0, -side % n) for side, n in zip(voxels.shape, factors, strict=True)]
     full = np.pad(voxels, padding, mode="edge")
     # Each sample of what becomes one voxel, all voxels at once: nothing is copied into a new order.
     offsets = product(*(range(n) for n in factors))
-    samples = [full[a :: factors[0], b :: factors[1], c :: factors[2]] for a, b, c in offsets]
+    samples = [full[a, b :: factors[1], c :: factors[2]] for a, b, c in offsets]
     if kind == "image":
         total = np.zeros(samples[0].shape, np.float64 if full.dtype.itemsize > 2 else np.float32)
         for sample in samples:
