@@ -310,12 +310,23 @@ def kill(target: str, job: "subprocess.Popen[bytes]", cluster: Cluster | None) -
         pid = cluster.process(target.removeprefix("dask "))
     else:
         children = psutil.Process(job.pid).children()
-        workers = [child.pid for child in children if "spawn_main" in " ".join(child.cmdline())]
+        workers = [child.pid for child in children if _works(child)]
         if not workers:
             return False
         pid = random.choice(workers)
-    os.kill(pid, signal.SIGKILL)
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
     return True
+
+
+def _works(child: psutil.Process) -> bool:
+    """Tell whether a process is a worker that lives."""
+    try:
+        return "spawn_main" in " ".join(child.cmdline())
+    except psutil.Error:  # it has ended meanwhile
+        return False
 
 
 @contextmanager
