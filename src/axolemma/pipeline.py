@@ -6,7 +6,7 @@ whatever order, and by however many workers, they were done::
 
     image ──▶ survey ──▶ membrane ──▶ fragments ──▶ cells ──▶ links ──▶ neurons ──▶ levels
                │ mean, deviation        │ contacts      ▲       │ overlaps   ▲
-               ╰─ of each section       ╰─ multicut ────╯       ╰─ multicut ─╯
+               ╰─ of each section       ╰─ joins ───────╯       ╰─ multicut ─╯
 
 In memory (`segmentation.segment`) the same functions see the whole volume as one block.
 """
@@ -16,7 +16,7 @@ import math
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -98,12 +98,12 @@ class Survey:
     def __call__(self, block: Block) -> Tables:
         """Return the `Moments` of each section, one row each."""
         box = block.read.moved((self.first, 0, 0))
-        voxels = self.source.read(box)
-        if self.mask is None:
-            return {"moments": np.array([Moments.of(section) for section in voxels])}
-        tissue = self.mask.read(box)
-        pairs = zip(voxels, tissue, strict=True)
-        return {"moments": np.array([Moments.of(section[here]) for section, here in pairs])}
+        sections = list(self.source.read(box))
+        if self.mask is not None:
+            tissue = self.mask.read(box)
+            # As one row: a column of pixels would be added up a few at a time.
+            sections = [section[here][None] for section, here in zip(sections, tissue, strict=True)]
+        return {"moments": np.array([Moments.of(section) for section in sections])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -772,13 +772,18 @@ def _neurons(
     return neurons, int(numbers.max(initial=0))
 
 
-def _by_section(found: Results, blocks: Plan) -> "Any":
-    """Yield, for each section, the tables that the blocks of its layer told of it."""
+def _layers(found: Results, blocks: Plan) -> Iterator[tuple[range, Sequence[Tables]]]:
+    """Yield the sections of each layer of blocks, and the tables of these blocks."""
     layer = math.prod(blocks.counts[1:])
     for first in range(0, len(blocks), layer):
-        tables = found[first : first + layer]
         box = blocks[first].write
-        for z in range(box.start[0], box.stop[0]):
+        yield range(box.start[0], box.stop[0]), found[first : first + layer]
+
+
+def _by_section(found: Results, blocks: Plan) -> Iterator[list[dict[str, NDArray[Any]]]]:
+    """Yield, for each section, the tables that the blocks of its layer told of it."""
+    for sections, tables in _layers(found, blocks):
+        for z in sections:
             mark = f"{z}:"
             yield [
                 {n.removeprefix(mark): a for n, a in table.items() if n.startswith(mark)}
@@ -791,24 +796,21 @@ def _pooled_moments(surveyed: Results, job: _Job) -> tuple[tuple[float, float] |
 
     None for a section that shows nothing, where such ones are to be left out.
     """
-    blocks, layer = job.plan(), math.prod(job.plan().counts[1:])
     found: list[tuple[float, float] | None] = []
-    for first in range(0, len(blocks), layer):
-        parts = [table["moments"] for table in surveyed[first : first + layer]]
-        for n in range(len(parts[0])):
+    for sections, parts in _layers(surveyed, job.plan()):
+        for n, z in enumerate(sections):
             total = Moments(0, 0.0, 0.0)
             for part in parts:
-                total = total + Moments(*part[n])
+                total = total + Moments(*part["moments"][n])
             try:
                 found.append(total.normal())
             except InputError as error:
                 if job.settings.bad_sections == "mask":
                     found.append(None)
                     continue
-                z = job.first + len(found)
                 raise InputError(
-                    f"{job.source.source}: section {z}: {error}; replace it, or say --bad-sections"
-                    " mask"
+                    f"{job.source.source}: section {job.first + z}: {error}; replace it, or say"
+                    " --bad-sections mask"
                 ) from None
     return tuple(found)
 

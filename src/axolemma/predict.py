@@ -172,9 +172,9 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, section: NDArray[Any]) -> "Moments":
-        """Return those of a section (Y, X) of any real dtype."""
+        """Return those of a section (Y, X) of any real dtype, which may be empty."""
         total = cls(0, 0.0, 0.0)
-        for first in range(0, len(section), _STRIP):
+        for first in range(0, len(section) if section.size else 0, _STRIP):
             strip = section[first : first + _STRIP].astype(np.float64)
             mean = float(strip.mean())
             total = total + cls(strip.size, mean, float(((strip - mean) ** 2).sum()))

@@ -6,17 +6,17 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from axolemma.errors import ImageError, InputError, SettingsError
 from axolemma.geometry import Box
-from axolemma.images import Stack, is_zarr, open_zarr, read
+from axolemma.images import Boxes, Stack, is_zarr, open_zarr, read
 from axolemma.labels import COLOUR_SEED
 
-__all__ = ["Layer", "Shown", "close_viewer", "held", "open_viewer", "read_layers"]
+__all__ = ["Layer", "close_viewer", "held", "open_viewer", "read_layers"]
 
 VoxelSize = tuple[float, float, float]
 Kind = Literal["image", "membrane", "labels"]
@@ -44,27 +44,6 @@ _COLOURS: dict[Kind, str] = {
 _GREYS = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32"}
 
 
-class Shown(Protocol):
-    """What can be shown: a volume of `images.open_volume`, or what is `held` in memory."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]: ...  # noqa: D102
-    @property
-    def dtype(self) -> np.dtype[Any]: ...  # noqa: D102
-    @property
-    def voxel_size(self) -> VoxelSize | None: ...  # noqa: D102
-    @property
-    def source(self) -> str: ...  # noqa: D102
-    @property
-    def holds(self) -> str | None: ...  # noqa: D102
-    @property
-    def info(self) -> Mapping[str, Any]: ...  # noqa: D102
-
-    def read(self, box: Box) -> NDArray[Any]:
-        """Return the voxels of a box that lies within the volume."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Held:
     """A stack in memory, or some sections of a volume, to be read box by box."""
@@ -75,7 +54,7 @@ class _Held:
     source: str
     holds: str | None
     info: Mapping[str, Any]
-    voxels: NDArray[Any] | Shown
+    voxels: NDArray[Any] | Boxes
     first: int = 0
 
     def read(self, box: Box) -> NDArray[Any]:
@@ -105,10 +84,10 @@ class Layer:
 
     name: str
     kind: Kind
-    levels: Sequence[Shown]
+    levels: Sequence[Boxes]
 
 
-def held(stack: Stack) -> Shown:
+def held(stack: Stack) -> Boxes:
     """Return a stack in memory as a volume to be shown."""
     depth, height, width = stack.array.shape
     shape, dtype = (depth, height, width), stack.array.dtype
@@ -227,7 +206,7 @@ def _neuroglancer() -> Any:
         ) from error
 
 
-def _opened(address: str | Path) -> list[Shown]:
+def _opened(address: str | Path) -> list[Boxes]:
     """Open all levels of an OME-Zarr image, or read any other stack."""
     if not is_zarr(address):
         return [held(read(address))]
@@ -237,7 +216,7 @@ def _opened(address: str | Path) -> list[Shown]:
 
 def _parts(source: str | Path) -> list[Layer]:
     """Open what a segmentation consists of."""
-    found: dict[str, list[Shown]] = {}
+    found: dict[str, list[Boxes]] = {}
     if is_zarr(source):
         levels = _opened(source)
         found[_HOLDS.get(levels[0].holds or "", "image")] = levels
@@ -255,11 +234,11 @@ def _parts(source: str | Path) -> list[Layer]:
     return _named(found)
 
 
-def _named(found: Mapping[str, list[Shown]]) -> list[Layer]:
+def _named(found: Mapping[str, list[Boxes]]) -> list[Layer]:
     return [Layer(name, _PARTS.get(name, "image"), levels) for name, levels in found.items()]
 
 
-def _same_sections(image: list[Shown], result: Shown) -> list[Shown]:
+def _same_sections(image: list[Boxes], result: Boxes) -> list[Boxes]:
     """Return the sections of an image that a result tells to be made of."""
     sections = result.info.get("sections")
     whole, (depth, *_) = image[0], result.shape
@@ -304,7 +283,7 @@ def _served(neuroglancer: Any, layer: Layer, size: VoxelSize) -> Any:
     ]
     options = {"volume_type": kind}
 
-    def plain(level: Shown, factor: tuple[int, ...]) -> Any:
+    def plain(level: Boxes, factor: tuple[int, ...]) -> Any:
         sides = tuple(length * n for length, n in zip(size, factor, strict=True))
         space = _space(neuroglancer, sides)
         return neuroglancer.LocalVolume(_Indexed(level, layer.kind), space, **options)
@@ -348,7 +327,7 @@ def _served(neuroglancer: Any, layer: Layer, size: VoxelSize) -> Any:
 class _Indexed:
     """A volume that is indexed by slices, as neuroglancer does it."""
 
-    def __init__(self, volume: Shown, kind: Kind) -> None:
+    def __init__(self, volume: Boxes, kind: Kind) -> None:
         self.volume = volume
         self.shape = volume.shape
         self.dtype: np.dtype[Any] = volume.dtype
@@ -372,7 +351,7 @@ def _space(neuroglancer: Any, size: tuple[float, ...]) -> Any:
     return neuroglancer.CoordinateSpace(names=["z", "y", "x"], units="nm", scales=size)
 
 
-def _glances(volume: Shown) -> NDArray[Any]:
+def _glances(volume: Boxes) -> NDArray[Any]:
     """Return the middle of some sections, evenly spread."""
     depth, *sides = volume.shape
     starts = [max(0, (side - _GLANCE) // 2) for side in sides]
@@ -381,7 +360,7 @@ def _glances(volume: Shown) -> NDArray[Any]:
     return np.concatenate([volume.read(Box((z, *starts), (z + 1, *stops))) for z in sections])
 
 
-def _contrast(volume: Shown) -> tuple[float, float]:
+def _contrast(volume: Boxes) -> tuple[float, float]:
     """Return the grey values between which an image is shown."""
     seen = _glances(volume)
     seen = seen[np.isfinite(seen)]
@@ -389,7 +368,7 @@ def _contrast(volume: Shown) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
-def _largest(volume: Shown) -> list[int]:
+def _largest(volume: Boxes) -> list[int]:
     """Return the labels of which most is seen."""
     names, counts = np.unique(_glances(volume), return_counts=True)
     order = np.argsort(-counts, kind="stable")

@@ -29,7 +29,7 @@ from axolemma.images.stack import (
 )
 from axolemma.images.stores import is_remote
 from axolemma.images.truth import TruthIs, read_truth, to_membrane, to_truth
-from axolemma.images.volume import StackVolume, Volume, open_volume
+from axolemma.images.volume import Boxes, StackVolume, Volume, open_volume
 from axolemma.images.write import appearing, replacing, write_png, write_tiff, write_tiff_sections
 from axolemma.images.zarrs import (
     Kind,
@@ -45,6 +45,7 @@ from axolemma.images.zarrs import (
 
 __all__ = [
     "HDF5",
+    "Boxes",
     "Dataset",
     "Kind",
     "Stack",

@@ -13,15 +13,15 @@ from axolemma.geometry import Box
 from axolemma.images.hdf5 import HDF5, open_hdf5, split_inside
 from axolemma.images.read import check_file, count_sections, open_chunked, read
 
-__all__ = ["StackVolume", "Volume", "open_volume"]
+__all__ = ["Boxes", "StackVolume", "Volume", "open_volume"]
 
 
 #: Bytes of whole sections that are held while a box is cut out of them, if one is no larger.
 SECTIONS_AT_ONCE = 2**26
 
 
-class Volume(Protocol):
-    """What is read box by box; it may be pickled and used in other processes.
+class Boxes(Protocol):
+    """What is read box by box.
 
     Attributes
     ----------
@@ -29,11 +29,9 @@ class Volume(Protocol):
         ZYX.
     dtype
         Of a voxel.
-    block
-        ZYX, what is best read at once.
     voxel_size
         ZYX in nm, None where the file does not say.
-    source, notes, holds, info
+    source, holds, info
         As in `Stack`.
     """
 
@@ -42,13 +40,9 @@ class Volume(Protocol):
     @property
     def dtype(self) -> np.dtype[Any]: ...  # noqa: D102
     @property
-    def block(self) -> tuple[int, int, int]: ...  # noqa: D102
-    @property
     def voxel_size(self) -> tuple[float, float, float] | None: ...  # noqa: D102
     @property
     def source(self) -> str: ...  # noqa: D102
-    @property
-    def notes(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
     def holds(self) -> str | None: ...  # noqa: D102
     @property
@@ -57,6 +51,23 @@ class Volume(Protocol):
     def read(self, box: Box) -> NDArray[Any]:
         """Return the voxels of a box that lies within the volume."""
         ...
+
+
+class Volume(Boxes, Protocol):
+    """A volume in a file or store; it may be pickled and used in other processes.
+
+    Attributes
+    ----------
+    block
+        ZYX, what is best read at once.
+    notes
+        As in `Stack`.
+    """
+
+    @property
+    def block(self) -> tuple[int, int, int]: ...  # noqa: D102
+    @property
+    def notes(self) -> tuple[str, ...]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,7 @@ def is_zarr(address: str | Path) -> bool:
     text = str(address)
     if is_remote(text) or Path(text).suffix.lower() == ".zarr":
         return True
-    return any((Path(text) / mark).is_file() for mark in _MARKS)
+    return _marked(text)
 
 
 def open_zarr(address: str | Path, *, level: int = 0) -> ZarrVolume:
@@ -186,7 +186,7 @@ def open_zarr(address: str | Path, *, level: int = 0) -> ZarrVolume:
     """
     address = address_text(address)
     zarr = extra_package("zarr", extra="zarr", path=address)
-    if not is_remote(address) and not any((Path(address) / m).is_file() for m in _MARKS):
+    if not is_remote(address) and not _marked(address):
         what = "is no Zarr group or array" if Path(address).exists() else "does not exist"
         raise ImageError(f"{address}: {what}; give the folder that holds zarr.json or .zgroup")
     found = _asked(address, lambda: zarr.open(_store(address, writable=False), mode="r"))
@@ -349,15 +349,14 @@ def enlist_labels(address: str | Path) -> None:
 def remove_zarr(address: str | Path) -> None:
     """Remove a Zarr group or array and all that is in it; nothing where there is none."""
     address = address_text(address)
+    if not _marked(address):
+        return
     if not is_remote(address):
-        if any((Path(address) / mark).is_file() for mark in _MARKS):
-            shutil.rmtree(address)
+        shutil.rmtree(address)
         return
     from zarr.core.sync import sync
 
-    store = _store(address, writable=True)
-    if any(sync(store.exists(mark)) for mark in _MARKS):
-        sync(store.delete_dir(""))
+    sync(_store(address, writable=True).delete_dir(""))
 
 
 def _in_the_way(address: str) -> bool:
@@ -366,7 +365,7 @@ def _in_the_way(address: str) -> bool:
         place = Path(address)
         if not place.is_dir():
             return place.exists()
-        return any(place.iterdir()) and not any((place / mark).is_file() for mark in _MARKS)
+        return any(place.iterdir()) and not _marked(address)
     from zarr.core.sync import sync
 
     store = _store(address, writable=False)
@@ -376,11 +375,17 @@ def _in_the_way(address: str) -> bool:
             return True
         return False
 
-    def look() -> bool:
-        marked = any(sync(store.exists(mark)) for mark in _MARKS)
-        return not marked and bool(sync(holds_anything()))
+    return bool(_asked(address, lambda: not _marked(address) and sync(holds_anything())))
 
-    return bool(_asked(address, look))
+
+def _marked(address: str) -> bool:
+    """Tell whether a Zarr group or array is at a place."""
+    if not is_remote(address):
+        return any((Path(address) / mark).is_file() for mark in _MARKS)
+    from zarr.core.sync import sync
+
+    store = _store(address, writable=False)
+    return any(sync(store.exists(mark)) for mark in _MARKS)
 
 
 def halved(voxels: NDArray[Any], factors: tuple[int, int, int], kind: Kind) -> NDArray[Any]:

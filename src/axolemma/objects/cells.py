@@ -99,7 +99,7 @@ def segment_cells(
     whole = Box.of(membrane.shape[1:])
     last = 0
     for z, section in enumerate(membrane):
-        pieces, _, table = cut_section(
+        pieces, table = cut_section(
             section,
             z=z,
             read=whole,

@@ -60,6 +60,17 @@ def flood(height: NDArray[np.floating], seeds: NDArray[np.integer]) -> NDArray[n
 
 
 @numba.njit(cache=True)
+def _queue(pixel, level, first, last, after):  # type: ignore[no-untyped-def]
+    """Put a pixel at the end of the list of its level."""
+    if first[level] < 0:
+        first[level] = pixel
+    else:
+        after[last[level]] = pixel
+    last[level] = pixel
+    after[pixel] = -1
+
+
+@numba.njit(cache=True)
 def _rise(levels, basins, after, width):  # type: ignore[no-untyped-def]
     """Flood `basins`, a section line by line, in place."""
     first = np.full(_LEVELS, -1, after.dtype)
@@ -67,13 +78,7 @@ def _rise(levels, basins, after, width):  # type: ignore[no-untyped-def]
     steps = (-width, -1, 1, width)
     for pixel in range(len(basins)):
         if basins[pixel] != 0:
-            level = levels[pixel]
-            if first[level] < 0:
-                first[level] = pixel
-            else:
-                after[last[level]] = pixel
-            last[level] = pixel
-            after[pixel] = -1
+            _queue(pixel, levels[pixel], first, last, after)
     for water in range(_LEVELS):
         pixel = first[water]
         while pixel >= 0:
@@ -85,13 +90,7 @@ def _rise(levels, basins, after, width):  # type: ignore[no-untyped-def]
                 if beside < 0 or beside >= len(basins) or basins[beside] != 0:
                     continue
                 basins[beside] = basins[pixel]
-                level = max(water, levels[beside])
-                if first[level] < 0:
-                    first[level] = beside
-                else:
-                    after[last[level]] = beside
-                last[level] = beside
-                after[beside] = -1
+                _queue(beside, max(water, levels[beside]), first, last, after)
             pixel = after[pixel]
             # What is flooded is off the list, so that the list is empty when all is.
             first[water] = pixel

@@ -30,7 +30,7 @@ from axolemma.geometry import Box
 from axolemma.objects.contacts import borders, lowest, ranked
 from axolemma.objects.flooding import flood
 from axolemma.objects.solvers import distances
-from axolemma.objects.tables import Tables, grouped, stacked
+from axolemma.objects.tables import Tables, grouped, reduced, stacked
 
 __all__ = [
     "BELOW",
@@ -153,7 +153,7 @@ def cut_block(
     labels = np.zeros(write.shape, np.uint64)
     tables = []
     for n, z in enumerate(range(write.start[0], write.stop[0])):
-        found, names, table = cut_section(
+        found, table = cut_section(
             membrane[z - read.start[0]],
             z=z,
             read=Box(read.start[1:], read.stop[1:]),
@@ -164,7 +164,7 @@ def cut_block(
             smoothing=smoothing,
             depth=depth,
         )
-        labels[n] = np.concatenate((np.zeros(1, np.uint64), names))[found]
+        labels[n] = np.concatenate((np.zeros(1, np.uint64), table["ids"]))[found]
         tables.append(table)
     return labels, tables
 
@@ -180,7 +180,7 @@ def cut_section(
     threshold: float,
     smoothing: float,
     depth: float,
-) -> tuple[NDArray[np.int32], NDArray[np.uint64], Tables]:
+) -> tuple[NDArray[np.int32], Tables]:
     """Cut one section of a block into fragments: `cut_block` of a single section.
 
     Parameters
@@ -194,11 +194,10 @@ def cut_section(
     -------
     labels
         (Y, X) of `write`, from 1 on.
-    names
-        uint64: of every label, its name in the volume, in ascending order.
     tables
-        ``ids``, ``sizes``, ``lowest``: every fragment, its pixels and the minimum of the map in
-        the write box. ``pairs`` (m, 2), ``levels``, ``counts``: what lies between two fragments
+        ``ids``, ``sizes``, ``lowest``: of every label its name in the volume, in ascending order,
+        its pixels and the minimum of the map in the write box. ``pairs`` (m, 2), ``levels``,
+        ``counts``: what lies between two fragments
         within the write box, see `contacts.ranked`. ``faces``, ``face_ids``, ``face_levels``,
         ``face_kinds``: for every pixel of the write box that has a neighbour in another block,
         its place in the section, its fragment, its map and what is known of it.
@@ -219,7 +218,7 @@ def cut_section(
     inner = write.within(zone)
     membrane, seeds = membrane[inner.slices], seeds[inner.slices]
     labels, names = _compact(found[inner.slices], names)
-    return labels, names, _tables(labels, names, membrane, seeds, write, shape)
+    return labels, _tables(labels, names, membrane, seeds, write, shape)
 
 
 def pool_fragments(tables: list[Tables]) -> Tables:
@@ -245,20 +244,16 @@ def pool_fragments(tables: list[Tables]) -> Tables:
     by_place = np.argsort(faces[0])
     return {
         "ids": ids[order][first],
-        "sizes": _reduced(np.add, sizes[order], first),
-        "lowest": _reduced(np.minimum, low[order], first),
+        "sizes": reduced(np.add, sizes[order], first),
+        "lowest": reduced(np.minimum, low[order], first),
         "pairs": pairs[by_pair][new],
         "levels": levels[by_pair][new],
-        "counts": _reduced(np.add, counts[by_pair], new),
+        "counts": reduced(np.add, counts[by_pair], new),
         "faces": faces[0][by_place],
         "face_ids": faces[1][by_place],
         "face_levels": faces[2][by_place],
         "face_kinds": faces[3][by_place],
     }
-
-
-def _reduced(what: np.ufunc, rows: NDArray, first: NDArray[np.intp]) -> NDArray:  # type: ignore[type-arg]
-    return what.reduceat(rows, first) if len(first) else rows[:0]
 
 
 def _margin(smoothing: float, depth: float) -> int:

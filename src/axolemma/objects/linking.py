@@ -26,7 +26,7 @@ from axolemma.objects.alignment import (
     shift,
     shrinkage,
 )
-from axolemma.objects.tables import Tables, grouped, stacked
+from axolemma.objects.tables import Tables, grouped, reduced, stacked
 
 __all__ = [
     "GAP",
@@ -213,7 +213,7 @@ def pool_links(tables: list[Tables]) -> Tables:
     """Add up the tables of blocks of one section, in any order, those of all or of some."""
     ids, first = stacked(tables, ("ids", "first"))
     order, new = grouped(ids)
-    found = {"ids": ids[order][new], "first": _reduced(np.minimum, first[order], new)}
+    found = {"ids": ids[order][new], "first": reduced(np.minimum, first[order], new)}
     rows: list[tuple[str, tuple[str, ...]]] = [("beside", ("beside_level", "beside_count"))]
     for way in WAYS:
         rows += [
@@ -226,12 +226,8 @@ def pool_links(tables: list[Tables]) -> Tables:
         order, new = grouped(*(keys.T if keys.ndim > 1 else keys[None]))
         found[key] = keys[order][new]
         for name, value in zip(names, values, strict=True):
-            found[name] = _reduced(np.add, value[order], new)
+            found[name] = reduced(np.add, value[order], new)
     return found
-
-
-def _reduced(what: np.ufunc, rows: NDArray, first: NDArray[np.intp]) -> NDArray:  # type: ignore[type-arg]
-    return what.reduceat(rows, first, axis=0) if len(first) else rows[:0]
 
 
 def _inventory(
@@ -268,7 +264,7 @@ def _beside(
     order, new = grouped(*both.T)
     return {
         "beside": both[order][new],
-        "beside_level": _reduced(np.add, total[order], new),
+        "beside_level": reduced(np.add, total[order], new),
         "beside_count": np.diff(np.append(new, len(order))),
     }
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Tables", "grouped", "looked_up", "places", "stacked", "subset"]
+__all__ = ["Tables", "grouped", "looked_up", "places", "reduced", "stacked", "subset"]
 
 #: Arrays by name, of which those of one table have one row for each of its entries.
 Tables = dict[str, NDArray[Any]]
@@ -38,6 +38,21 @@ def grouped(*keys: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         there = key[order]
         new[1:] |= there[1:] != there[:-1]
     return order, np.flatnonzero(new)
+
+
+def reduced(what: np.ufunc, rows: NDArray[Any], first: NDArray[np.intp]) -> NDArray[Any]:
+    """Reduce the rows of each group to one: all from where it begins to where the next one does.
+
+    Parameters
+    ----------
+    what
+        ``np.add`` or ``np.minimum``, for instance.
+    rows
+        In the order of `grouped`.
+    first
+        From `grouped`.
+    """
+    return np.asarray(what.reduceat(rows, first, axis=0)) if len(first) else rows[:0]
 
 
 def places(known: NDArray[Any], values: NDArray[Any]) -> NDArray[np.int64]:
