@@ -28,7 +28,7 @@ def model():
         architecture="resunet",
         arguments=arguments,
         voxel_size=(50, 4, 4),
-        thresholds={"none": 0.5, "dihedral": 0.4},
+        thresholds={"none": 0.5, "flips": 0.4, "dihedral": 0.4},
     )
     return Model(network, info, "made")
 

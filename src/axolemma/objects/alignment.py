@@ -53,10 +53,13 @@ class Displacement:
     part: Box
     whole: tuple[int, int]
 
-    def places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def places(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Return the row and the column at which each pixel continues."""
-        (top, left), (bottom, right) = self.part.start, self.part.stop
-        return np.arange(top, bottom)[:, None] + self.rows, np.arange(left, right) + self.columns
+        y, x = (
+            np.arange(a, b, dtype=np.int32)
+            for a, b in zip(self.part.start, self.part.stop, strict=True)
+        )
+        return y[:, None] + self.rows, x + self.columns
 
     def inside(self) -> NDArray[np.bool_]:
         """Tell which pixels continue within the other section."""
@@ -178,11 +181,13 @@ def displacement(
     )
 
 
-def _kept(step: Displacement) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _kept(step: Displacement) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Return where in the part pixels continue, or the nearest place to it at its border."""
     row, column = step.places()
-    (top, left), (height, width) = step.part.start, step.part.shape
-    return np.clip(row - top, 0, height - 1), np.clip(column - left, 0, width - 1)
+    for place, start, side in zip((row, column), step.part.start, step.part.shape, strict=True):
+        place -= np.int32(start)
+        np.clip(place, 0, side - 1, out=place)
+    return row, column
 
 
 def _blurred(shown: NDArray[np.floating], mean: float, blur: float) -> NDArray[np.float32]:
@@ -308,5 +313,7 @@ def _enlarged(field: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.
         low = np.floor(at).astype(np.int64)
         high = np.minimum(low + 1, field.shape[axis] - 1)
         share = np.expand_dims(at - low, 1 - axis)
-        fine = (1 - share) * fine.take(low, axis) + share * fine.take(high, axis)
-    return np.rint(fine).astype(np.int32)
+        fine, above = fine.take(low, axis), fine.take(high, axis)
+        fine *= 1 - share
+        fine += np.multiply(above, share, out=above)
+    return np.rint(fine, out=fine).astype(np.int32)

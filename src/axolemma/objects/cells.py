@@ -31,7 +31,7 @@ from axolemma.objects.contacts import Contacts
 from axolemma.objects.fragments import DEPTH, cut_section, pool_fragments
 from axolemma.objects.joining import Method, join, join_fragments, join_stack
 from axolemma.objects.linking import ways_of
-from axolemma.objects.overlaps import overlap_block, pool_overlaps
+from axolemma.objects.overlaps import overlap_block
 from axolemma.objects.tables import Tables, looked_up
 
 __all__ = ["BOUNDARIES", "merge", "number_cells", "paint_cells", "segment_cells"]
@@ -151,20 +151,18 @@ def _with_overlaps(
     for z, known in enumerate(pairwise(chain(tables, [None]))):
         both = [table for table in known if table is not None]
         read = Box((z, 0, 0), (z + len(both), *shape[1:]))
-        names = [
-            np.concatenate((np.zeros(1, np.uint64), table["ids"]))[section]
-            for table, section in zip(both, pieces[z:], strict=False)
-        ]
         (over,) = overlap_block(
-            np.stack(names),
-            membrane[z : z + len(both)],
+            pieces[read.start[0] : read.stop[0]],
+            membrane[read.start[0] : read.stop[0]],
             read=read,
             write=Box((z, 0, 0), (z + 1, *shape[1:])),
             shape=shape,
             means=means,
             ways=ways,
         )
-        yield both[0], pool_overlaps([over])
+        # Pieces are numbered in the order of their names.
+        names = [of["ids"][over["over"][:, n] - 1] for n, of in enumerate(both)]
+        yield both[0], {"over": np.stack((names[0], names[-1]), axis=1), "met": over["met"]}
 
 
 def number_cells(

@@ -97,13 +97,13 @@ def overlap_block(
         )
         one = fragments[here][inner.slices].ravel()
         two = follow(fragments[here + 1], step)[inner.slices].ravel()
-        both = (one > 0) & (two > 0)
-        (names, first), (others, second) = (
-            np.unique(of[both], return_inverse=True) for of in (one, two)
-        )
-        keys, met = np.unique(first * max(1, len(others)) + second, return_counts=True)
-        a, b = np.divmod(keys, max(1, len(others)))
-        tables.append({"over": np.stack((names[a], others[b]), axis=1), "met": met})
+        # Pairs come in runs along the rows: only the first pixel of each is looked at.
+        starts = np.flatnonzero((one[1:] != one[:-1]) | (two[1:] != two[:-1])) + 1
+        starts = np.concatenate((np.zeros(min(1, len(one)), np.int64), starts))
+        lengths = np.diff(np.append(starts, len(one)))
+        pairs = np.stack((one[starts], two[starts]), axis=1)
+        both = (pairs > 0).all(axis=1)
+        tables.append(pool_overlaps([{"over": pairs[both], "met": lengths[both]}]))
     return tables
 
 
