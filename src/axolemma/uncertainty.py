@@ -23,8 +23,9 @@ def uncertainty_map(section: NDArray[Any], *, smoothing: float) -> NDArray[np.fl
     """Tell where a membrane map is likely to be wrong: its entropy, smoothed.
 
     On the bank of every membrane a pixel or two are undecided, however sure the map is; where a
-    membrane may be there or not, many are. Smoothing tells the one from the other, and finds more
-    errors than any disagreement between poses (docs/results/uncertainty.json).
+    membrane may be there or not, many are. Smoothing tells the one from the other. It points at
+    more errors than disagreement between poses does, if not at the costliest ones
+    (docs/results/uncertainty.json).
 
     Parameters
     ----------
