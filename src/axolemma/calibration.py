@@ -2,7 +2,7 @@
 
 A network learns from thickened truth and from a loss that wants overlap, so the values of its maps
 are no frequencies: of the pixels at .5 fewer than half are membrane. Two numbers mend most of that,
-chosen on sections that it did not learn from. They move thresholds but keep the order of the
+chosen on the sections that choose thresholds. They move thresholds but keep the order of the
 values, so cells and thinned scores stay what they are.
 """
 
@@ -68,7 +68,7 @@ def fit_calibration(
     Parameters
     ----------
     maps
-        (Z, Y, X), float in [0, 1], 1 = membrane: of sections that the network did not learn from.
+        (Z, Y, X), float in [0, 1], 1 = membrane; best of sections that were not learned from.
     truth
         Bool, equal shape; True = membrane, as it was drawn.
     where
