@@ -304,7 +304,7 @@ def _reliable(found: Evaluation) -> list[Part]:
     charts = tag(
         "div",
         figure(chart, "Above the straight line there is more membrane than the map says."),
-        figure(shares, "Most pixels are certain; the bins between hold few."),
+        figure(shares, "How many pixels each point stands for."),
         class_="pair",
     )
     return [Part("What the map's values mean", joined(paragraph(words), charts))]
