@@ -30,7 +30,7 @@ def model():
         architecture="resunet",
         arguments=arguments,
         voxel_size=(50, 4, 4),
-        thresholds={"none": 0.5, "dihedral": 0.4},
+        thresholds={"none": 0.5, "flips": 0.4, "dihedral": 0.4},
     )
     return Model(network, info, "made")
 
@@ -112,7 +112,7 @@ def test_what_a_folder_holds(run, tissue, tmp_path, bits):
 def test_a_calibrated_map_has_the_same_cells_and_scores(model, tissue, tmp_path):
     info = model.info.model_copy(update={"calibrations": {"dihedral": (0.5, -1.5)}})
     save_model(tmp_path / "model.safetensors", model.network, info)
-    settings = {"model": str(tmp_path / "model.safetensors"), "precision": "fp32"}
+    settings = {"model": str(tmp_path / "model.safetensors"), "average": "dihedral"}
     plain, _ = segment_stack(tissue, SegmentSettings(**settings), tmp_path / "plain")
     assert plain.calibration == (0.5, -1.5)
     assert read(tmp_path / "plain" / "membrane.tif").info["calibration"] == [0.5, -1.5]

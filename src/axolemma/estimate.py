@@ -43,7 +43,7 @@ TILE, POSES, LIVE, KEPT = 12.0, 20.0, 3.0, 1.3
 CELLS, NEURONS = 45.0, 56.0
 
 #: Seconds per pixel with one thread: cells of a section, links to the next, files.
-CELLS_SECONDS, NEURONS_SECONDS, FILES_SECONDS = 2.5e-7, 1e-6, 5e-8
+CELLS_SECONDS, NEURONS_SECONDS, FILES_SECONDS = 3e-7, 1e-6, 5e-8
 
 #: Bytes per voxel of compressed files: the membrane map of 32 and 8 bits, cells or neurons; and per
 #: pixel of the preview.

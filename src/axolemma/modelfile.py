@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from axolemma import models
@@ -117,7 +117,8 @@ def save_model(path: str | Path, network: nn.Module, info: ModelInfo) -> None:
     weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     with replacing(path) as partial:
         try:
-            save_file(weights, partial, metadata={"axolemma": info.model_dump_json()})
+            # By `save_file` nobody but its maker could read it.
+            partial.write_bytes(save(weights, metadata={"axolemma": info.model_dump_json()}))
         except SafetensorError as error:
             raise InputError(f"{path}: the model file cannot be written: {error}") from error
 

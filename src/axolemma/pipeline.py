@@ -4,9 +4,9 @@ Each pass reads what the one before has written. What a pass cannot know from it
 returns as small tables; what all blocks told is added up between the passes, and is the same in
 whatever order, and by however many workers, they were done::
 
-    image ──▶ survey ──▶ membrane ──▶ fragments ──▶ cells ──▶ links ──▶ neurons ──▶ levels
-               │ mean, deviation        │ contacts      ▲       │ overlaps   ▲
-               ╰─ of each section       ╰─ joins ───────╯       ╰─ multicut ─╯
+    image ─▶ survey ─▶ membrane ─▶ fragments ─▶ overlaps ─▶ cells ─▶ links ─▶ neurons ─▶ levels
+              │ mean, deviation     │ contacts   │ sections   ▲       │         ▲
+              ╰─ of each section    ╰────────────┴─ joins ────╯       ╰─────────╯ multicut
 
 In memory (`segmentation.segment`) the same functions see the whole volume as one block.
 """
@@ -16,7 +16,7 @@ import math
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -50,13 +50,17 @@ from axolemma.objects import (
     fragment_halo,
     join_cells,
     join_fragments,
+    join_stack,
     link_block,
     link_halo,
     looked_up,
     number_cells,
+    overlap_block,
+    overlap_halo,
     paint_cells,
     pool_fragments,
     pool_links,
+    pool_overlaps,
     subset,
     thumbnail,
     way_of,
@@ -236,6 +240,31 @@ class Fragments:
 
 
 @dataclass(frozen=True, slots=True)
+class Overlap:
+    """Counts what the fragments of a block have in common with those of the next section."""
+
+    fragments: ZarrVolume
+    membrane: ZarrVolume
+    ways: NDArray[np.int64]
+    means: NDArray[np.float64]
+
+    def __call__(self, block: Block) -> Tables:
+        """Return the counts, by section."""
+        # The section behind those of the block is compared with them, the one before is not.
+        read = Box((block.write.start[0], *block.read.start[1:]), block.read.stop)
+        tables = overlap_block(
+            self.fragments.read(read),
+            _share(self.membrane.read(read)),
+            read=read,
+            write=block.write,
+            shape=self.fragments.shape,
+            means=self.means,
+            ways=self.ways,
+        )
+        return _by_number(tables, block)
+
+
+@dataclass(frozen=True, slots=True)
 class Paint:
     """Gives the labels of a block other numbers: those of fragments the numbers of their cells."""
 
@@ -260,9 +289,10 @@ class Paint:
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """Finds how far the sections behind one lie beside it, each as a whole."""
+    """Finds how far the one or two sections behind one lie beside it, each as a whole."""
 
     membrane: ZarrVolume
+    behind: int
 
     def __call__(self, block: Block) -> Tables:
         """Return the shifts, and the mean of the membrane map, of every section."""
@@ -270,11 +300,12 @@ class Ways:
         (first,), (last,) = block.write.start, block.write.stop
 
         def read(box: Box) -> NDArray[np.float32]:
-            stop = min(last + 2, depth)
+            stop = min(last + self.behind, depth)
             return _share(self.membrane.read(Box((first, *box.start), (stop, *box.stop))))
 
         seen = thumbnail(read, (height, width))
-        ways = [way_of(seen[n : n + 3], (height, width)) for n in range(last - first)]
+        together = self.behind + 1
+        ways = [way_of(seen[n : n + together], (height, width)) for n in range(last - first)]
         means = seen[: last - first].mean(axis=(1, 2), dtype=np.float64)
         return {"ways": np.array(ways), "means": means}
 
@@ -687,13 +718,16 @@ def _passes(job: _Job, do: Callable[..., Results], say: Callable[[str], None]) -
     written: dict[str, list[ZarrVolume]] = {"membrane": membrane}
     counts: dict[str, int | None] = {"cells": None, "neurons": None}
     if settings.objects != "none":
+        seen = Ways(membrane[0], behind=2 if settings.objects == "neurons" else 1)
+        told = do("ways", seen, plan(job.shape[:1], job.block[:1], (0,)))
+        ways = {name: np.concatenate([table[name] for table in told]) for name in ("ways", "means")}
         written["cells"], counts["cells"] = _cells(
-            job, do, membrane[0], threshold=threshold, boundary=boundary, pixel=pixel
+            job, do, membrane[0], ways, threshold=threshold, boundary=boundary, pixel=pixel
         )
-    if settings.objects == "neurons":
-        written["neurons"], counts["neurons"] = _neurons(
-            job, do, membrane[0], written["cells"][0], pixel=pixel
-        )
+        if settings.objects == "neurons":
+            written["neurons"], counts["neurons"] = _neurons(
+                job, do, membrane[0], written["cells"][0], ways, pixel=pixel
+            )
     for name, levels in written.items():
         for number, (fine, coarse) in enumerate(pairwise(levels), start=1):
             blocks = plan(coarse.shape, job.block, (0, 0, 0))
@@ -721,6 +755,7 @@ def _cells(
     job: _Job,
     do: Callable[..., Results],
     membrane: ZarrVolume,
+    ways: dict[str, NDArray[Any]],
     *,
     threshold: float,
     boundary: float,
@@ -737,16 +772,21 @@ def _cells(
         job.plan((0, halo, halo)),
         check=Right(fragments),
     )
-    sections = (
-        join_fragments(
-            pool_fragments(tables),
-            job.shape[2],
-            boundary=boundary,
-            method=method,
-            smallest=SMALLEST / pixel**2,
+    how: dict[str, Any] = {"boundary": boundary, "smallest": SMALLEST / pixel**2}
+    pooled = (pool_fragments(tables) for tables in _by_section(found, job.plan()))
+    sections: Iterable[tuple[NDArray[np.uint64], NDArray[np.int64]]]
+    if method == "threshold":
+        sections = (join_fragments(table, job.shape[2], method=method, **how) for table in pooled)
+    else:
+        beyond = overlap_halo()
+        counted = do(
+            "overlaps",
+            Overlap(fragments, membrane, **ways),
+            job.plan((1, beyond, beyond)),
         )
-        for tables in _by_section(found, job.plan())
-    )
+        over = (pool_overlaps(tables) for tables in _by_section(counted, job.plan()))
+        together = zip(pooled, over, strict=True)
+        sections = join_stack(together, job.shape[2], method=method, **how)
     ids, numbers = number_cells(sections)
     mapping = _mapping(job.folder / "cells", ids, numbers)
     cells = job.create("labels/cells", numbers.dtype, kind="labels", holds="cells")
@@ -760,15 +800,19 @@ def _cells(
 
 
 def _neurons(
-    job: _Job, do: Callable[..., Results], membrane: ZarrVolume, cells: ZarrVolume, *, pixel: float
+    job: _Job,
+    do: Callable[..., Results],
+    membrane: ZarrVolume,
+    cells: ZarrVolume,
+    ways: dict[str, NDArray[Any]],
+    *,
+    pixel: float,
 ) -> tuple[list[ZarrVolume], int]:
-    found = do("ways", Ways(membrane), plan(job.shape[:1], job.block[:1], (0,)))
-    ways, means = (np.concatenate([t[name] for t in found]) for name in ("ways", "means"))
     gap = GAP / pixel
     halo = link_halo(gap=gap)
     tables = do(
         "links",
-        Link(cells, membrane, ways, means, GROWTH / pixel, gap),
+        Link(cells, membrane, growth=GROWTH / pixel, gap=gap, **ways),
         job.plan((2, halo, halo)),
     )
     ids, numbers = join_cells(pool_links(of) for of in _by_section(tables, job.plan()))

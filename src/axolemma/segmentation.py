@@ -124,7 +124,7 @@ def segment(
     polarity: str = "auto",
     voxel_size: tuple[float, float, float] | None = None,
     threshold: float | None = None,
-    average: Average = "dihedral",
+    average: Average = "flips",
     objects: str = "cells",
     method: "Method" = "mean",
     boundary: float | None = None,

@@ -269,7 +269,7 @@ class SegmentSettings(_Settings):
         A pixel is cell interior where ``1 - membrane map > threshold``; the model's own where
         None.
     average
-        Average predictions over flips or the dihedral group.
+        Average predictions over flips (4 poses) or the dihedral group (8), or take one.
     objects
         ``cells`` labels the cells of every section, ``neurons`` also links them through the stack;
         ``none`` stops at the membrane map.
@@ -304,7 +304,7 @@ class SegmentSettings(_Settings):
     slices: str | None = None
     voxel_size: VoxelSize | None = None
     threshold: float | None = Field(default=None, ge=0, lt=1)
-    average: Literal["none", "flips", "dihedral"] = "dihedral"
+    average: Literal["none", "flips", "dihedral"] = "flips"
     objects: Literal["none", "cells", "neurons"] = "cells"
     method: Literal["multicut", "mean", "threshold"] = "mean"
     boundary: float | None = Field(default=None, gt=0, lt=1)

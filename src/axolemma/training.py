@@ -339,13 +339,15 @@ def fit(
             raise AxolemmaError("the network predicts NaN; try a lower learning_rate")
         return maps
 
-    def validate(maps: NDArray[np.float32], sections: list[int]) -> dict[str, float]:
-        """Score the judged sections at the threshold that `sections` choose."""
+    def validate(
+        maps: NDArray[np.float32], sections: list[int], threshold: float | None = None
+    ) -> dict[str, float]:
+        """Score the judged sections at a threshold, the one that `sections` choose if none."""
         counted = truth[sections] != IGNORED
         # Nobody knows how cells go on beyond: there they end, the proposal's as the truth's.
         closed = np.where(counted, maps, np.float32(1))
         scores = evaluate(closed, truth[sections], where=counted, unthinned=False)
-        threshold = scores.choose_threshold()
+        threshold = scores.choose_threshold() if threshold is None else threshold
         rows = [sections.index(z) for z in judged]
         right = (1 - maps[rows] > threshold) == (truth[judged] == 0)
         return {
@@ -439,12 +441,12 @@ def fit(
         "flips": mapped(best, "flips", deciding),
         "dihedral": wide[[choosing.index(z) for z in deciding]],
     }
-    validated = {kind: validate(maps[kind], deciding) for kind in AVERAGES}
+    # The steadiest map decides for all: chosen by each on its own, thresholds of fewer poses were
+    # those of a few gaps (docs/decisions/0003-threshold.md).
+    threshold = validate(maps["dihedral"], deciding)["threshold"]
+    validated = {kind: validate(maps[kind], deciding, threshold) for kind in AVERAGES}
     boundary, cells = _choose_boundary(
-        wide,
-        truth[choosing],
-        [choosing.index(z) for z in judged],
-        validated["dihedral"]["threshold"],
+        wide, truth[choosing], [choosing.index(z) for z in judged], threshold
     )
     known = truth[deciding]
     calibrations: dict[str, tuple[float, float]] = {
