@@ -26,6 +26,8 @@ def test_more_work_takes_more():
     assert segmenting(objects="none", tile=512).memory < segmenting(objects="none").memory
     assert segmenting(objects="neurons").memory > some.memory
     assert segmenting(bits=8).disk < some.disk / 2
+    assert segmenting(uncertainty=True).disk > 1.5 * some.disk
+    assert segmenting(uncertainty=True).memory > some.memory
     wide = Tile(seconds=1e-7, largest=800, kept=900, weights=6e6)
     assert segmenting(seen=wide).memory > some.memory
 

@@ -328,3 +328,10 @@ def test_in_an_object_store(tmp_path, stack, bucket, monkeypatch):
         open_zarr(f"{there}/fragments")
     assert (tmp_path / "out.zarr.ledger/run.json").is_file()
     assert run(stack, there, slices="0-1") == record
+
+
+@pytest.mark.parametrize("what", ["calibrated", "uncertainty"])
+def test_what_is_not_done_block_by_block_is_refused(tmp_path, stack, what):
+    with pytest.raises(SettingsError, match="are for images in memory, not block by block"):
+        run(stack, tmp_path / "out.zarr", **{what: True})
+    assert not (tmp_path / "out.zarr").exists()

@@ -555,6 +555,11 @@ class _Job:
         ledger: str | Path | None,
         mask: Volume | None = None,
     ) -> "_Job":
+        if settings.calibrated or settings.uncertainty:
+            raise SettingsError(
+                "calibrated and uncertainty are for images in memory, not block by block; leave"
+                " them out"
+            )
         depth, height, width = source.shape
         if not math.prod(source.shape):
             raise InputError(f"{source.source}: the volume is empty, its shape is {source.shape}")
@@ -595,7 +600,8 @@ class _Job:
     @property
     def identity(self) -> dict[str, Any]:
         """What the results depend on: a ledger of another one is refused."""
-        asked = self.settings.model_dump(mode="json", exclude={"device", "model"})
+        aside = {"device", "model", "calibrated", "uncertainty"}
+        asked = self.settings.model_dump(mode="json", exclude=aside)
         return {
             "axolemma": __version__,
             "input": {

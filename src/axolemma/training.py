@@ -17,6 +17,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from axolemma import augment, augment_keras, datasets, losses, models
+from axolemma.calibration import fit_calibration
 from axolemma.datasets import Pairs, data_hash
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import parse_slices
@@ -447,6 +448,10 @@ def fit(
     boundary, cells = _choose_boundary(
         wide, truth[choosing], [choosing.index(z) for z in judged], threshold
     )
+    known = truth[deciding]
+    calibrations: dict[str, tuple[float, float]] = {
+        kind: fit_calibration(maps[kind], known == 1, where=known != IGNORED) for kind in AVERAGES
+    }
     info = ModelInfo(
         architecture=settings.model,
         arguments=arguments,
@@ -455,6 +460,7 @@ def fit(
         voxel_size=settings.voxel_size or data.voxel_size,
         thresholds={kind: found["threshold"] for kind, found in validated.items()},
         boundary=boundary,
+        calibrations=calibrations,
         training={
             "data": data.name,
             "slices": _span(used),
