@@ -143,6 +143,8 @@ def test_levels(tmp_path):
 def test_a_finished_run_is_not_repeated(tmp_path, stack):
     first = run(stack, tmp_path / "out.zarr")
     before = files(tmp_path / "out.zarr")
+    # As a kill leaves it that comes just before the end.
+    (tmp_path / "out.zarr/0/c/0/0/0.1.partial").write_bytes(b"x")
     assert run(stack, tmp_path / "out.zarr") == first
     assert files(tmp_path / "out.zarr") == before
     with pytest.raises(SettingsError, match=r"settings.filled = false, this one true"):

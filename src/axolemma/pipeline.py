@@ -412,6 +412,7 @@ def segment_volume(
         raise InputError(f"{out}: this is there already; choose a new place, or say --overwrite")
     with Ledger(job.folder, job.identity) as books:
         if finished.is_file():
+            job.clean()  # The run may have been killed before it did.
             say(f"the run in {job.folder} is finished already")
             record: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
             return record
