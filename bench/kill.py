@@ -6,9 +6,10 @@
 round does it anew while its driver, a worker process, a dask worker or the dask scheduler is
 killed with SIGKILL up to three times; the command is repeated until it ends with exit code 0. Then
 every file of out.zarr must be that of the undisturbed run, byte for byte, and the record too, but
-for times and the place in it; and no more blocks may have been computed than there are and were in flight at
-the kills. Further rounds have a store of which one call in ten fails, on disk and behind a server,
-and, where a small tmpfs can be mounted, a disk that is full. Writes ``docs/results/kill.json``.
+for times and the place in it; and no more blocks may have been computed than there are and were
+in flight at the kills. Further rounds have a store of which one call in ten fails, on disk and
+behind a server, and, where a small tmpfs can be mounted, a disk that is full. Writes
+``docs/results/kill.json``.
 
 What is computed is counted in the workers: their processes load `watched/sitecustomize.py`.
 """
