@@ -5,8 +5,8 @@ returns as small tables; what all blocks told is added up between the passes, an
 whatever order, and by however many workers, they were done::
 
     image ─▶ survey ─▶ membrane ─▶ fragments ─▶ overlaps ─▶ cells ─▶ links ─▶ neurons ─▶ levels
-              │ mean, deviation     │ contacts   │ sections   ▲       │         ▲
-              ╰─ of each section    ╰────────────┴─ joins ────╯       ╰─────────╯ multicut
+              │ contrast,           │ contacts   │ sections   ▲       │         ▲
+              ╰─ findings           ╰────────────┴─ joins ────╯       ╰─────────╯ multicut
 
 In memory (`segmentation.segment`) the same functions see the whole volume as one block.
 """
@@ -17,7 +17,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from axolemma import quality
 from axolemma._version import __version__
 from axolemma.engines import Engine
 from axolemma.errors import AxolemmaError, ImageError, InputError, SettingsError
@@ -68,7 +69,6 @@ from axolemma.objects import (
 from axolemma.predict import (
     HALO,
     Average,
-    Moments,
     Polarity,
     choose_device,
     choose_polarity,
@@ -93,21 +93,46 @@ BLOCK = (8, 2048, 2048)
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Tells mean and spread of the grey values of every section of a block."""
+    """Tells what the grey values of every section of a block are like."""
 
     source: Volume
     first: int
+    shape: tuple[int, int, int]
     mask: "Mask | None"
 
     def __call__(self, block: Block) -> Tables:
-        """Return the `Moments` of each section, one row each."""
+        """Return the sums of `quality.block_statistics`."""
         box = block.read.moved((self.first, 0, 0))
-        sections = list(self.source.read(box))
-        if self.mask is not None:
-            tissue = self.mask.read(box)
-            # As one row: a column of pixels would be added up a few at a time.
-            sections = [section[here][None] for section, here in zip(sections, tissue, strict=True)]
-        return {"moments": np.array([Moments.of(section) for section in sections])}
+        return quality.block_statistics(
+            self.source.read(box),
+            read=block.read,
+            write=block.write,
+            shape=self.shape,
+            tissue=None if self.mask is None else self.mask.read(box),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Shifts:
+    """Finds how far sections lie beside the one before, each as a whole."""
+
+    source: Volume
+    first: int
+    shape: tuple[int, int, int]
+    usable: tuple[int, ...]
+
+    def __call__(self, block: Block) -> Tables:
+        """Return the values of a `quality.Shift` to each section of the block, a row each."""
+        (start,), (stop,) = block.write.start, block.write.stop
+        found = [
+            quality.section_shift(self._read, self.shape, *pair)
+            for pair in pairwise(self.usable)
+            if start <= pair[1] < stop
+        ]
+        return {"shifts": np.array([astuple(shift) for shift in found]).reshape(-1, 6)}
+
+    def _read(self, box: Box) -> NDArray[Any]:
+        return self.source.read(box.moved((self.first, 0, 0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +183,7 @@ class Membrane:
     first: int
     out: ZarrVolume
     model: str
-    moments: tuple[tuple[float, float] | None, ...]
+    contrasts: tuple[tuple[float, float] | None, ...]
     mask: Mask | None
     polarity: Polarity
     magnification: float
@@ -171,7 +196,7 @@ class Membrane:
         """Return how many voxels are read beyond a block, ZYX."""
         beyond = math.ceil((HALO + 2 * stride) / self.magnification) + 2
         # Sections that are left out are passed over when neighbours are looked for.
-        gaps = np.diff(np.flatnonzero([found is not None for found in self.moments]))
+        gaps = np.diff(np.flatnonzero([found is not None for found in self.contrasts]))
         return context * int(gaps.max(initial=1)), beyond, beyond
 
     def __call__(self, block: Block) -> Tables:
@@ -181,7 +206,7 @@ class Membrane:
         voxels = self.source.read(block.read.moved((self.first, 0, 0)))
         sign = np.float32(1 if self.polarity == "dark" else -1)
         whole = self.out.shape[1:]
-        usable = np.flatnonzero([found is not None for found in self.moments])
+        usable = np.flatnonzero([found is not None for found in self.contrasts])
         seen, wanted = (Box(box.start[1:], box.stop[1:]) for box in (block.read, block.write))
         # Where nothing is predicted there is membrane, so that no cell is seen there.
         all_membrane = 255 if self.out.dtype == np.uint8 else 1
@@ -191,7 +216,7 @@ class Membrane:
         if self.mask is not None:
             tissue &= self.mask.read(block.write.moved((self.first, 0, 0)))
         for n, z in enumerate(range(block.write.start[0], block.write.stop[0])):
-            if self.moments[z] is None or not tissue[n].any():
+            if self.contrasts[z] is None or not tissue[n].any():
                 continue
             place_ = int(np.searchsorted(usable, z))
             near = usable[neighbours(place_, context, len(usable))]
@@ -199,7 +224,8 @@ class Membrane:
             def read(box: Box, near: NDArray[np.int64] = near) -> NDArray[np.float32]:
                 cut = box.within(seen).slices
                 parts = [
-                    normalise(voxels[k - block.read.start[0], *cut], self.moments[k]) for k in near
+                    normalise(voxels[k - block.read.start[0], *cut], self.contrasts[k])
+                    for k in near
                 ]
                 return np.asarray(np.stack(parts) * sign)
 
@@ -443,6 +469,7 @@ def segment_volume(
         raise InputError(f"{out}: this is there already; choose a new place, or say --overwrite")
     with Ledger(job.folder, job.identity) as books:
         if finished.is_file():
+            job.clean()  # The run may have been killed before it did.
             say(f"the run in {job.folder} is finished already")
             record: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
             return record
@@ -677,9 +704,12 @@ def _passes(job: _Job, do: Callable[..., Results], say: Callable[[str], None]) -
     pixel = enlargement(job.voxel_size, info.voxel_size)
     magnification = info.magnification * pixel
 
-    surveyed = do("survey", Survey(job.source, job.first, job.mask), job.plan())
-    moments = _pooled_moments(surveyed, job)
-    usable = [z for z, found in enumerate(moments) if found is not None]
+    pooled = quality.pool(
+        do("survey", Survey(job.source, job.first, job.shape, job.mask), job.plan(quality.HALO))
+    )
+    contrasts = _contrasts(pooled, job)
+    suspect = _suspect(job, do, pooled)
+    usable = [z for z, found in enumerate(contrasts) if found is not None]
     if not usable:
         raise InputError("every section is blank or holds NaN; there is nothing to segment")
     polarity = choose_polarity(
@@ -691,7 +721,8 @@ def _passes(job: _Job, do: Callable[..., Results], say: Callable[[str], None]) -
         job.voxel_size,
         job.model,
         polarity=(settings.polarity, polarity),
-        masked=[job.first + z for z, found in enumerate(moments) if found is None],
+        masked=[job.first + z for z, found in enumerate(contrasts) if found is None],
+        suspect=suspect,
     )
     for note in notes:
         say(f"note: {note}")
@@ -701,7 +732,7 @@ def _passes(job: _Job, do: Callable[..., Results], say: Callable[[str], None]) -
         job.first,
         membrane[0],
         settings.model,
-        moments,
+        contrasts,
         job.mask,
         polarity,
         magnification,
@@ -739,6 +770,7 @@ def _passes(job: _Job, do: Callable[..., Results], say: Callable[[str], None]) -
         "model": {"source": job.model.source},
         "sections": [job.first, job.last],
         "notes": [*job.source.notes, *notes],
+        "findings": [quality.as_dict(report, job.voxel_size) for report in suspect],
         "voxel_size": None if job.voxel_size is None else list(job.voxel_size),
         "magnification": magnification,
         "polarity": polarity,
@@ -822,18 +854,12 @@ def _neurons(
     return neurons, int(numbers.max(initial=0))
 
 
-def _layers(found: Results, blocks: Plan) -> Iterator[tuple[range, Sequence[Tables]]]:
-    """Yield the sections of each layer of blocks, and the tables of these blocks."""
-    layer = math.prod(blocks.counts[1:])
-    for first in range(0, len(blocks), layer):
-        box = blocks[first].write
-        yield range(box.start[0], box.stop[0]), found[first : first + layer]
-
-
 def _by_section(found: Results, blocks: Plan) -> Iterator[list[dict[str, NDArray[Any]]]]:
     """Yield, for each section, the tables that the blocks of its layer told of it."""
-    for sections, tables in _layers(found, blocks):
-        for z in sections:
+    layer = math.prod(blocks.counts[1:])
+    for first in range(0, len(blocks), layer):
+        box, tables = blocks[first].write, found[first : first + layer]
+        for z in range(box.start[0], box.stop[0]):
             mark = f"{z}:"
             yield [
                 {n.removeprefix(mark): a for n, a in table.items() if n.startswith(mark)}
@@ -841,27 +867,44 @@ def _by_section(found: Results, blocks: Plan) -> Iterator[list[dict[str, NDArray
             ]
 
 
-def _pooled_moments(surveyed: Results, job: _Job) -> tuple[tuple[float, float] | None, ...]:
-    """Return mean and standard deviation of every section, from those of its parts.
+def _suspect(
+    job: _Job, do: Callable[..., Results], pooled: quality.Table
+) -> list[quality.SectionReport]:
+    """Return what is known of the sections that something is wrong with."""
+    shifts = do(
+        "shifts",
+        Shifts(job.source, job.first, job.shape, tuple(quality.usable(pooled))),
+        plan(job.shape[:1], job.block[:1], (0,)),
+    )
+    reports = quality.judge(
+        pooled,
+        [
+            quality.Shift(*map(int, row[:4]), *map(float, row[4:]))
+            for tables in shifts
+            for row in tables["shifts"]
+        ],
+        first=job.first,
+    )
+    return [report for report in reports if report.findings]
+
+
+def _contrasts(pooled: quality.Table, job: _Job) -> tuple[tuple[float, float] | None, ...]:
+    """Return mean and standard deviation of every section.
 
     None for a section that shows nothing, where such ones are to be left out.
     """
     found: list[tuple[float, float] | None] = []
-    for sections, parts in _layers(surveyed, job.plan()):
-        for n, z in enumerate(sections):
-            total = Moments(0, 0.0, 0.0)
-            for part in parts:
-                total = total + Moments(*part["moments"][n])
-            try:
-                found.append(total.normal())
-            except InputError as error:
-                if job.settings.bad_sections == "mask":
-                    found.append(None)
-                    continue
-                raise InputError(
-                    f"{job.source.source}: section {job.first + z}: {error}; replace it, or say"
-                    " --bad-sections mask"
-                ) from None
+    for z in range(job.shape[0]):
+        try:
+            found.append(quality.contrast(pooled, z))
+        except InputError as error:
+            if job.settings.bad_sections == "mask":
+                found.append(None)
+                continue
+            raise InputError(
+                f"{job.source.source}: section {job.first + z}: {error}; replace it, or say"
+                " --bad-sections mask"
+            ) from None
     return tuple(found)
 
 

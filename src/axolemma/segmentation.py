@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +39,7 @@ from axolemma.predict import (
     glimpses,
     membrane_map,
 )
+from axolemma.quality import SectionReport, as_dict, check_stack, summary
 from axolemma.settings import SegmentSettings, check
 from axolemma.uncertainty import uncertainty_map
 
@@ -348,6 +349,7 @@ def segment_stack(
         part = replace(stack, array=array)
         check_image(part, first=chosen.start, instead=", or say --bad-sections mask")
     voxel_size = settings.voxel_size or stack.voxel_size
+    suspect = [found for found in check_stack(array, first=chosen.start) if found.findings]
     with appearing(out, record="run.json", files=FILES, overwrite=overwrite) as partial:
         result = segment(
             array,
@@ -384,10 +386,12 @@ def segment_stack(
                         model,
                         polarity=(settings.polarity, result.polarity),
                         masked=[chosen.start + z for z in result.masked],
+                        suspect=suspect,
                     ),
                     *([result.parity] if result.parity else []),
                 ],
             },
+            "findings": [as_dict(found, voxel_size) for found in suspect],
             "model": {"source": model.source, "weights_sha256": state_hash(model.network)},
             "settings": settings.model_dump(mode="json"),
             "magnification": model.info.magnification
@@ -496,6 +500,7 @@ def notes_on(
     *,
     polarity: tuple[str, Polarity],
     masked: list[int],
+    suspect: Sequence[SectionReport],
 ) -> list[str]:
     """Return a sentence for everything about an input that had to be decided.
 
@@ -509,8 +514,12 @@ def notes_on(
         What was asked for, and what it is.
     masked
         Numbers of the sections that were left out.
+    suspect
+        What is known of the sections that something is wrong with.
     """
+    bad = summary(suspect)
     return [
+        *([f"sections that look bad: {bad}; run.json says more"] if bad else []),
         *_size_notes(voxel_size, model),
         *_polarity_notes(*polarity),
         *_masked_notes(masked),

@@ -574,6 +574,8 @@ def _record(run: Path) -> dict[str, Any]:
             except (OSError, ValueError) as error:
                 raise InputError(f"{run / name}: the record cannot be read ({error})") from error
             if isinstance(told, dict):
+                # Of what is found in the sections the notes have a sentence; it has many numbers.
+                told.pop("findings", None)
                 return told
     raise InputError(
         f"{run}: this folder holds neither run.json nor settings.json; name that of a segmentation "
