@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from axolemma import augment, augment_keras, datasets, losses, models
 from axolemma.datasets import Pairs, data_hash
+from axolemma.distributed import ALONE, Team, joined
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import parse_slices
 from axolemma.labels import IGNORED
@@ -155,7 +156,8 @@ def train(
                 "the truth holds other values than 0 (interior), 1 (membrane) and 2 (not annotated)"
             )
         data = Pairs("arrays", images, truth.astype(np.uint8))
-    return fit(data, chosen, run, report=report)
+    with joined() as team:
+        return fit(data, chosen, run, report=report, team=team)
 
 
 def split(settings: TrainSettings, count: int) -> tuple[range, range]:
@@ -207,6 +209,7 @@ def fit(
     report: Callable[[Progress], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
     lap: Callable[[str], None] = lambda _: None,
+    team: Team = ALONE,
 ) -> Model:
     """Train a network, or go on with a training that was interrupted.
 
@@ -228,6 +231,9 @@ def fit(
         Called with a sentence or two at the start.
     lap
         Called with the name of each part of the work when that is done, see `Laps`.
+    team
+        The processes that share the work, see `distributed`. All of them call this, with the same
+        arguments, and see the same folder; the first one writes, reports and says.
 
     Returns
     -------
@@ -237,14 +243,16 @@ def fit(
     Raises
     ------
     SettingsError
-        If settings are wrong, do not fit the weights to start from, or differ from those of the
-        run that is there.
+        If settings are wrong, do not fit the weights to start from, differ from those of the run
+        that is there, or the batch cannot be shared out evenly.
     InputError
         If nothing is annotated where it is needed, a section is unusable or the folder cannot
         be written.
     AxolemmaError
         If the loss is no longer finite.
     """
+    if not team.first:
+        report, say = (lambda _: None), (lambda _: None)
     used, chosen = split(settings, len(data.images))
     # From here on there are the used sections only, numbered from 0: nothing else can leak in.
     data = data.slices(used)
@@ -262,7 +270,8 @@ def fit(
     loss_of = losses.build(settings.loss, **options)
     settings, start, arguments, network = begin(settings)
     context = settings.context
-    device = choose_device(settings.device)
+    device = team.device(choose_device(settings.device))
+    mine = team.share(settings.batch)
     precision = choose_precision(settings.precision, device)
     _check_crop(network, settings, data.images.shape)
     images, truth = _prepare(data, used.start), data.truth
@@ -273,11 +282,15 @@ def fit(
             " pixels out; take preset axolemma or none where not all is annotated"
         )
     black = [-float(section.mean() / section.std()) for section in data.images]
-    run = open_run(
-        Path(run),
-        settings,
-        data_sha256=data_hash(images, truth),
-        start_sha256=None if start is None else state_hash(start.network),
+    run = Path(run)
+    team.led(
+        partial(
+            open_run,
+            run,
+            settings,
+            data_sha256=data_hash(images, truth),
+            start_sha256=None if start is None else state_hash(start.network),
+        )
     )
     if (run / "model.safetensors").is_file():
         (run / "state.safetensors").unlink(missing_ok=True)
@@ -287,6 +300,7 @@ def fit(
     place(network, device)
     average = copy.deepcopy(network).eval().requires_grad_(False)
     best = copy.deepcopy(average)
+    learner = team.learner(network, device)
     # Scales and biases are not shrunk: that would fight the normalisation.
     parts: list[dict[str, Any]] = [
         {"params": [p for p in network.parameters() if p.ndim > 1]},
@@ -309,7 +323,7 @@ def fit(
     if resumed := (run / "state.safetensors").is_file():
         state = load_state(run, weights)
         say(f"going on in {run} from step {state.step}")
-    metrics = Metrics(run / "metrics.jsonl", up_to=state.step if resumed else -1)
+    metrics = Metrics(run / "metrics.jsonl", up_to=state.step if resumed else -1, mine=team.first)
     # A validation predicts in 4 poses; the last ones in 4, then in 1 + 4, then in 8.
     clock = _Clock(
         settings,
@@ -321,19 +335,17 @@ def fit(
     def mapped(candidate: nn.Module, kind: Average, sections: list[int]) -> NDArray[np.float32]:
         """Predict sections."""
         candidate = ready(candidate, device)
-        maps = np.stack(
-            [
-                predict_section(
-                    candidate,
-                    images[neighbours(z, context, len(images))],
-                    magnification=settings.magnification,
-                    average=kind,
-                    precision=precision,
-                    device=device,
-                )
-                for z in sections
-            ]
-        )
+        maps = np.zeros((len(sections), *images.shape[1:]), np.float32)
+        for n in range(team.rank, len(sections), team.size):
+            maps[n] = predict_section(
+                candidate,
+                images[neighbours(sections[n], context, len(images))],
+                magnification=settings.magnification,
+                average=kind,
+                precision=precision,
+                device=device,
+            )
+        maps = team.summed(maps)  # each section comes from one process, and is 0 in the others
         if not np.isfinite(maps).all():
             raise AxolemmaError("the network predicts NaN; try a lower learning_rate")
         return maps
@@ -377,25 +389,26 @@ def fit(
         validate_average(0.0)  # A training that makes the start worse must not replace it.
     pool = ThreadPoolExecutor(torch.get_num_threads())
     lap("beginning")
-    while (done := clock.done(state)) < 1:
+    while (done := team.agreed(clock.done(state))) < 1:
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * schedule(done, state.step, settings.schedule)
         # Chance depends on seed and step alone, so a resumed run draws what it would have drawn.
         torch.manual_seed((settings.seed << 32) + state.step)
         rng = np.random.default_rng((settings.seed, state.step))
         sections = rng.choice(train_set, settings.batch, p=shares)
-        crops, drawn = _batch(rng, images, target, sections, settings, black, pool)
+        crops, drawn = _batch(rng, images, target, sections, mine, settings, black, pool)
         lap("crops")
         crops = crops.to(device, memory_format=torch.channels_last)
         drawn = drawn.to(device)
         lap("transfer")
         with autocast(precision, device):
-            heads = models.heads(network, crops)
+            heads = learner(crops)
         lap("forward")
+        drawn = team.whole(drawn)
         counted = (drawn != IGNORED).float() if sparse else None
         target_map = (drawn == 1).float()
         loss = torch.stack(
-            [loss_of(logits.float(), target_map, counted) for logits in heads]
+            [loss_of(team.whole(logits.float()), target_map, counted) for logits in heads]
         ).mean()
         optimizer.zero_grad(set_to_none=True)
         lap("loss")
@@ -412,7 +425,7 @@ def fit(
                 f"the loss became {recent[-1]} in step {state.step}; try a lower learning_rate"
             )
 
-        done = clock.done(state)
+        done = team.agreed(clock.done(state))
         if state.validations < len(VALIDATIONS) and done >= VALIDATIONS[state.validations]:
             while state.validations < len(VALIDATIONS) and done >= VALIDATIONS[state.validations]:
                 state.validations += 1
@@ -425,7 +438,7 @@ def fit(
             recent.clear()
             metrics.write(step=state.step, done=done, loss=mean, seconds=clock.elapsed())
             report(Progress(state.step, done, mean, state.v_rand, clock.seconds_left(state)))
-        if now - saved >= settings.save_every:
+        if team.first and now - saved >= settings.save_every:
             state.seconds = clock.elapsed()
             save_state(run, state, weights)
             saved = time.monotonic()
@@ -469,7 +482,7 @@ def fit(
         },
         licence=_terms(data.terms, "" if start is None else start.info.licence),
     )
-    save_model(run / "model.safetensors", best, info)
+    team.led(partial(save_model, run / "model.safetensors", best, info))
     (run / "state.safetensors").unlink(missing_ok=True)
     lap("thresholds and boundary")
     return Model(best.cpu(), info, str(run / "model.safetensors"))
@@ -711,12 +724,14 @@ def _batch(
     images: NDArray[np.float32],
     truth: NDArray[np.uint8],
     sections: NDArray[np.int64],
+    mine: range,
     settings: TrainSettings,
     black: list[float],
     pool: Executor,
 ) -> tuple[Tensor, Tensor]:
+    """Cut those crops of a batch that are `mine`."""
     size, shape = (settings.crop, settings.crop), truth.shape[1:]
-    # Chance is drawn in order, here; what is drawn is carried out side by side.
+    # Chance is drawn in order, here, for all; what is drawn is carried out side by side.
     jobs: list[Callable[[], _Crop]] = []
     for z in sections:
         near = neighbours(int(z), settings.context, len(images))
@@ -735,7 +750,7 @@ def _batch(
             corner = _aimed(rng, truth[z], size)
         levels = [black[k] for k in near]
         jobs.append(partial(_whole_section, *pair, moves, levels, corner, size))
-    crops, masks = zip(*pool.map(lambda job: job(), jobs), strict=True)
+    crops, masks = zip(*pool.map(lambda k: jobs[k](), mine), strict=True)
     return (
         torch.from_numpy(np.stack(crops)),
         torch.from_numpy(np.stack(masks)[:, None].astype(np.float32)),
