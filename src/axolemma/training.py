@@ -1,9 +1,10 @@
 """Training: one linear loop, top to bottom; `runs` keeps what it needs to go on."""
 
 import copy
+import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from axolemma import augment, augment_keras, datasets, losses, models
 from axolemma.datasets import Pairs, data_hash
 from axolemma.distributed import ALONE, Team, joined
+from axolemma.engines.cores import cores
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import parse_slices
 from axolemma.labels import IGNORED
@@ -61,6 +63,9 @@ EPOCH = 300
 
 #: Sections (C, Y, X) and their truth (Y, X), cut out.
 _Crop = tuple[NDArray[np.float32], NDArray[np.uint8]]
+
+#: Crops (N, C, Y, X) and their truth (N, 1, Y, X).
+_Batch = tuple[Tensor, Tensor]
 
 AVERAGES: tuple[Average, ...] = ("none", "flips", "dihedral")
 
@@ -387,19 +392,27 @@ def fit(
     shares = areas / areas.sum() if sparse else None
     if start is not None and not resumed:
         validate_average(0.0)  # A training that makes the start worse must not replace it.
-    pool = ThreadPoolExecutor(torch.get_num_threads())
+    on_gpu = device.type == "cuda"
+    pool = ThreadPoolExecutor(max(1, cores() // team.here) if on_gpu else torch.get_num_threads())
+
+    def cut(step: int) -> _Batch:
+        # Chance depends on seed and step alone, so a resumed run draws what it would have drawn.
+        rng = np.random.default_rng((settings.seed, step))
+        sections = rng.choice(train_set, settings.batch, p=shares)
+        crops, drawn = _batch(rng, images, target, sections, mine, settings, black, pool)
+        return (crops.pin_memory(), drawn.pin_memory()) if on_gpu else (crops, drawn)
+
+    # While a GPU works, processors are free; where they work themselves it was slower.
+    batches = _ahead(cut, state.step) if on_gpu else map(cut, itertools.count(state.step))
     lap("beginning")
     while (done := team.agreed(clock.done(state))) < 1:
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * schedule(done, state.step, settings.schedule)
-        # Chance depends on seed and step alone, so a resumed run draws what it would have drawn.
         torch.manual_seed((settings.seed << 32) + state.step)
-        rng = np.random.default_rng((settings.seed, state.step))
-        sections = rng.choice(train_set, settings.batch, p=shares)
-        crops, drawn = _batch(rng, images, target, sections, mine, settings, black, pool)
+        crops, drawn = next(batches)
         lap("crops")
-        crops = crops.to(device, memory_format=torch.channels_last)
-        drawn = drawn.to(device)
+        crops = crops.to(device, non_blocking=True, memory_format=torch.channels_last)
+        drawn = drawn.to(device, non_blocking=True)
         lap("transfer")
         with autocast(precision, device):
             heads = learner(crops)
@@ -719,6 +732,15 @@ def _thickened(truth: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:
     return np.where(truth == IGNORED, truth, np.stack(grown).astype(np.uint8))
 
 
+def _ahead(cut: Callable[[int], _Batch], step: int) -> Iterator[_Batch]:
+    """Yield the batch of each step from `step` on, and cut the next one meanwhile."""
+    with ThreadPoolExecutor(1) as beside:
+        coming = beside.submit(cut, step)
+        for later in itertools.count(step + 1):
+            batch, coming = coming.result(), beside.submit(cut, later)
+            yield batch
+
+
 def _batch(
     rng: np.random.Generator,
     images: NDArray[np.float32],
@@ -728,7 +750,7 @@ def _batch(
     settings: TrainSettings,
     black: list[float],
     pool: Executor,
-) -> tuple[Tensor, Tensor]:
+) -> _Batch:
     """Cut those crops of a batch that are `mine`."""
     size, shape = (settings.crop, settings.crop), truth.shape[1:]
     # Chance is drawn in order, here, for all; what is drawn is carried out side by side.
