@@ -195,7 +195,7 @@ def main() -> None:
                 continue
             rows.append(json.loads(found.stdout.splitlines()[-1]))
             print(rows[-1], file=sys.stderr, flush=True)
-    default = f"axolemma {choose_precision('auto', CPU)}, dihedral"
+    default = f"axolemma {choose_precision('auto', CPU)}, flips"
     for row in rows:
         ours = [r for r in rows if r["network"] == default and r["side"] == row["side"]]
         if ours:

@@ -46,6 +46,7 @@ SHOWN = {
     "panoptic_quality": ("gap", "lost"),
     "f1": ("gap", "thick"),
     "average_precision": ("soft", "specks"),
+    "calibration_error": ("gap", "thick"),
     "cl_dice": ("thick", "specks"),
     "boundary_f": ("moved", "thick"),
     "betti_0": ("thick", "specks"),

@@ -353,6 +353,17 @@ def test_what_is_compared_so_far(pairs, tmp_path, invented):
     assert said.plain == load(tmp_path).verdict[0]
 
 
+def test_cells_from_before_there_was_a_score_still_rank(pairs, tmp_path, invented):
+    compare(pairs, out=tmp_path, models="unet,resunet", steps=1, folds=2, seeds=1)
+    for file in results(tmp_path):
+        cell = json.loads(file.read_text())
+        del cell["scores"]["calibration_error"]
+        file.write_text(json.dumps(cell))
+    best = load(tmp_path).rows[0]
+    assert best.model == "resunet"
+    assert np.isnan(best.scores["calibration_error"])
+
+
 def test_jobs_take_the_devices_in_turn(pairs, tmp_path, invented, monkeypatch):
     at_once = threading.Barrier(2, timeout=60)
     finish = running.in_process

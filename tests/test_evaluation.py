@@ -8,6 +8,7 @@ import pytest
 from skimage.io import imread
 from skimage.segmentation import expand_labels
 
+from axolemma.calibration import fit_calibration
 from axolemma.datasets import phantom_pairs
 from axolemma.errors import InputError
 from axolemma.evaluation import (
@@ -23,7 +24,14 @@ from axolemma.evaluation import (
 )
 from axolemma.images import Stack, write_tiff
 from axolemma.labels import IGNORED, label_borders, pieces
-from axolemma.metrics import SCORE_NAMES, SCORES, STACK_SCORES, evaluate
+from axolemma.metrics import (
+    SCORE_NAMES,
+    SCORES,
+    STACK_SCORES,
+    evaluate,
+    label_cells,
+    reliability,
+)
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +136,33 @@ def test_a_threshold_of_ones_own(truth, drawn, noisy):
     assert len(found.scores.thresholds) == 12
     cells = evaluate((noisy >= 0.45).astype(float), truth)
     assert found.scores.v_rand(0.55) == pytest.approx(cells.v_rand(0.5))
+
+
+def test_what_a_map_means_before_and_after_it_is_calibrated(truth, drawn):
+    rng = np.random.default_rng(0)
+    odds = np.where(truth, 1.0, -1.0) + rng.normal(0, 2, truth.shape)
+    map_ = (1 / (1 + np.exp(-(odds + 2)))).astype(np.float32)
+    fitted = fit_calibration(map_, truth == 1)
+    info = {"threshold": 0.5, "calibration": list(fitted)}
+    told = evaluate_stacks(stack(map_, holds="membrane map", info=info), drawn).as_dict()
+    expected = reliability(map_, truth == 1)
+    assert told["reliability"]["expected_error"] == pytest.approx(expected.expected_error)
+    assert told["reliability"]["pixels"] == expected.pixels.tolist()
+    assert told["calibrated"]["expected_error"] < 0.1 * expected.expected_error
+    assert json.loads(json.dumps(told)) == told
+    # What is not annotated does not count.
+    where = np.zeros(truth.shape, np.uint8)
+    where[:, :20] = 1
+    part = evaluate_stacks(
+        stack(map_, holds="membrane map", info=info), drawn, ignore=stack(where, holds=None)
+    )
+    assert part.suite.reliability.pixels.sum() == (where == 0).sum()
+    assert part.calibrated.pixels.sum() == (where == 0).sum()
+    cells = evaluate_stacks(
+        stack(label_cells(truth[0] == 0)[None], holds="cells"), drawn, slices="0"
+    )
+    assert cells.suite.reliability is cells.calibrated is None
+    assert "reliability" not in cells.as_dict()
 
 
 def test_json_holds_every_score_and_section(truth, drawn):

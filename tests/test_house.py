@@ -22,6 +22,8 @@ STOREYS = (
         "augment_keras",
         "objects",
         "metrics",
+        "calibration",
+        "uncertainty",
         "settings",
         "pictures",
         "charts",
@@ -53,6 +55,8 @@ WITHOUT_TORCH = (
     "quality",
     "view",
     "windows",
+    "calibration",
+    "uncertainty",
     "engines",
     "volume",
 )

@@ -104,3 +104,10 @@ def test_nothing_is_unpickled(tmp_path):
     torch.save({"x": np.zeros(3)}, tmp_path / "model.safetensors")
     with pytest.raises(ModelFileError, match="not a model file"):
         load_model(tmp_path)
+
+
+def test_others_may_read_it_as_any_other_file(tmp_path):
+    save_model(tmp_path / "model.safetensors", models.build("resunet", width=4, depth=2), INFO)
+    (tmp_path / "plain").touch()
+    found, plain = ((tmp_path / name).stat().st_mode for name in ("model.safetensors", "plain"))
+    assert found == plain

@@ -18,6 +18,7 @@ from axolemma.geometry import Box
 from axolemma.images import create_zarr, open_volume, open_zarr, read, write_tiff
 from axolemma.objects import link_cells, segment_cells
 from axolemma.pipeline import outlook, segment_volume
+from axolemma.quality import as_dict, check_stack
 from axolemma.segmentation import segment
 from axolemma.settings import SegmentSettings, check
 
@@ -143,6 +144,8 @@ def test_levels(tmp_path):
 def test_a_finished_run_is_not_repeated(tmp_path, stack):
     first = run(stack, tmp_path / "out.zarr")
     before = files(tmp_path / "out.zarr")
+    # As a kill leaves it that comes just before the end.
+    (tmp_path / "out.zarr/0/c/0/0/0.1.partial").write_bytes(b"x")
     assert run(stack, tmp_path / "out.zarr") == first
     assert files(tmp_path / "out.zarr") == before
     with pytest.raises(SettingsError, match=r"settings.filled = false, this one true"):
@@ -183,6 +186,30 @@ def test_bad_sections_are_named(tmp_path):
     write_tiff(tmp_path / "a.tif", image)
     with pytest.raises(InputError, match=r"a.tif: section 1: all pixels of a section are 7"):
         run(tmp_path / "a.tif", tmp_path / "out.zarr")
+
+
+@pytest.mark.parametrize("engine", ["serial", "processes:2"])
+def test_sections_that_look_bad_are_told(tmp_path, engine):
+    image = phantom((8, 300, 260), seed=7).image
+    image[2] = image[2] * 0.4
+    image[5] = 0
+    write_tiff(tmp_path / "a.tif", image, voxel_size=SIZE)
+    said = []
+    with engine_from(engine) as workers:
+        record = segment_volume(
+            open_volume(tmp_path / "a.tif"),
+            str(tmp_path / "out.zarr"),
+            settings(bad_sections="mask", slices="1-7", objects="none"),
+            engine=workers,
+            block=(2, 128, 128),
+            say=said.append,
+        )
+    expected = [as_dict(z, SIZE) for z in check_stack(image[1:], first=1) if z.findings]
+    assert record["findings"] == expected
+    kinds = {z["section"]: [f["kind"] for f in z["findings"]] for z in record["findings"]}
+    assert "dark" in kinds[2]
+    assert kinds[5] == ["missing"]
+    assert any("2 dark" in line and "5 missing" in line for line in said)
 
 
 def test_an_input_that_is_cut_short_fails_for_its_blocks_only(tmp_path, stack):
@@ -328,3 +355,10 @@ def test_in_an_object_store(tmp_path, stack, bucket, monkeypatch):
         open_zarr(f"{there}/fragments")
     assert (tmp_path / "out.zarr.ledger/run.json").is_file()
     assert run(stack, there, slices="0-1") == record
+
+
+@pytest.mark.parametrize("what", ["calibrated", "uncertainty"])
+def test_what_is_not_done_block_by_block_is_refused(tmp_path, stack, what):
+    with pytest.raises(SettingsError, match="are for images in memory, not block by block"):
+        run(stack, tmp_path / "out.zarr", **{what: True})
+    assert not (tmp_path / "out.zarr").exists()

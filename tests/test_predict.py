@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import ndimage
 from torch import nn
 
@@ -13,7 +11,6 @@ from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.geometry import Box, grid
 from axolemma.modelfile import load_model
 from axolemma.predict import (
-    Moments,
     choose_device,
     choose_precision,
     glimpses,
@@ -224,14 +221,6 @@ def test_parts_are_those_of_the_whole(network, shape, magnification, average, bl
         np.testing.assert_allclose(found, whole[part.slices], atol=1e-3)
     assert all(box.clip(Box.of(shape)) == box for box in asked)
     assert max(box.shape[0] for box in asked) * magnification <= 512 + 2 * 32 + 8
-
-
-@given(st.integers(1, 899), st.floats(-1e6, 1e6))
-def test_moments_of_parts_add_up(cut, level):
-    section = stack_of(900, 3, dtype=np.float64) + level
-    expected = pytest.approx((section.mean(), section.std()), rel=1e-9, abs=1e-9)
-    assert Moments.of(section).normal() == expected
-    assert (Moments.of(section[cut:]) + Moments.of(section[:cut])).normal() == expected
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 2), (2, 17, 40), (1, 64, 5)])

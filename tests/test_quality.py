@@ -16,7 +16,7 @@ from axolemma.datasets import load_images, phantom_pairs
 from axolemma.errors import InputError
 from axolemma.geometry import Box, grid
 from axolemma.images import create_zarr, write_tiff
-from axolemma.predict import Moments, normalise
+from axolemma.predict import normalise
 from axolemma.quality import statistics
 from axolemma.quality.judgement import _TREATMENT
 
@@ -256,11 +256,79 @@ def test_a_section_is_normalised_by_the_pooled_moments(dtype):
         stack += 1e8  # where sums of squares cancel
     means, deviations = quality.moments(quality.pool(tables_of(stack, (1, 64, 64))))
     for section, mean, deviation in zip(stack, means, deviations, strict=True):
-        np.testing.assert_allclose((mean, deviation), Moments.of(section).normal(), rtol=1e-9)
+        alone = quality.contrast(quality.grey_sums(section))
+        np.testing.assert_allclose((mean, deviation), alone, rtol=1e-9)
+        np.testing.assert_allclose(alone, (section.mean(dtype="f8"), section.std(dtype="f8")))
         assert mean == pytest.approx(section.astype(np.float64).mean(), rel=1e-14)
         np.testing.assert_allclose(
             normalise(section, (mean, deviation)), normalise(section), rtol=1e-6, atol=1e-6
         )
+
+
+@given(st.integers(1, 899), st.floats(-1e6, 1e6))
+@settings(deadline=None)
+def test_contrast_of_parts_adds_up(cut, level):
+    section = np.random.default_rng(0).normal(128, 40, (900, 3)) + level
+    expected = pytest.approx((section.mean(), section.std()), rel=1e-9, abs=1e-9)
+    assert quality.contrast(quality.grey_sums(section)) == expected
+    assert quality.contrast(quality.pool(tables_of(section[None], (1, cut, 3)))) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(np.nan, "not finite"), (np.inf, "not finite"), (7, "all pixels of a section are 7")],
+)
+def test_a_section_without_contrast(value, said):
+    with pytest.raises(InputError, match=said):
+        quality.contrast(quality.grey_sums(np.full((3, 4), value, np.float32)))
+    with pytest.raises(InputError, match="no pixel that counts"):
+        quality.contrast(quality.grey_sums(np.zeros((3, 4)), np.zeros((3, 4), bool)))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_what_is_no_tissue_does_not_count(tissue, dtype):
+    stack = tissue.astype(dtype)
+    inside = np.zeros(stack.shape, bool)
+    inside[:, 20:-30, 40:-50] = True
+    cut = stack[:, 20:-30, 40:-50]
+    around = np.where(inside, stack, 250).astype(dtype)
+    if dtype == "float32":
+        around[:, 0, 0] = np.nan
+    tables = [
+        quality.block_statistics(
+            around[read.slices],
+            read=read,
+            write=write,
+            shape=stack.shape,
+            tissue=inside[read.slices],
+        )
+        for write in grid(stack.shape, (2, 96, 100))
+        for read in [write.grow(quality.HALO).clip(Box.of(stack.shape))]
+    ]
+    pooled, alone = quality.pool(tables), whole_of(cut)
+    for name in ("count", "not_finite", "lowest", "at_lowest", "highest", "pairs"):
+        np.testing.assert_array_equal(pooled[name], alone[name])
+    for name in ("steps", "bends"):
+        np.testing.assert_allclose(pooled[name], alone[name], rtol=1e-6)
+    np.testing.assert_allclose(quality.moments(pooled), quality.moments(alone), rtol=1e-9)
+    shifts = quality.section_shifts(lambda box: cut[box.slices], cut.shape, quality.usable(pooled))
+    assert [r.kinds for r in quality.judge(pooled, shifts)] == [
+        r.kinds for r in quality.judge(alone, shifts)
+    ]
+
+
+def test_what_is_told_has_the_numbers_of_the_whole(tissue):
+    stack = tissue.copy()
+    stack[2] = 0
+    stack[4] = stack[3]
+    shifts = quality.section_shifts(lambda box: stack[box.slices], stack.shape, [0, 1, 3, 4])
+    reports = quality.judge(whole_of(stack), shifts, first=10)
+    assert [report.section for report in reports] == list(range(10, 10 + len(stack)))
+    assert reports[2].kinds == ("missing",)
+    assert "the same pixels as section 13" in [f.says for f in reports[4].findings]
+    assert (reports[3].shift.section, reports[3].shift.other) == (11, 13)
+    assert quality.summary(reports).endswith("12 missing; 14 duplicate")
+    assert quality.summary([]) == ""
 
 
 def test_sums_of_large_numbers_stay_exact():

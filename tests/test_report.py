@@ -101,11 +101,15 @@ def pairs():
     return phantom_pairs((3, 96, 96))
 
 
+#: As a segmentation writes it beside a map.
+ABOUT = {"threshold": 0.5, "calibration": [0.8, -0.2]}
+
+
 @pytest.fixture(scope="module")
 def found(pairs):
     rng = np.random.default_rng(0)
     noisy = np.clip(pairs.truth + rng.normal(0, 0.35, pairs.truth.shape), 0, 1)
-    proposal = Stack(noisy, (0, 1), None, "map", holds="membrane map", info={"threshold": 0.5})
+    proposal = Stack(noisy, (0, 1), None, "map", holds="membrane map", info=ABOUT)
     return evaluate_stacks(proposal, Stack(pairs.truth, (0, 1), (50.0, 4.0, 4.0), "truth"))
 
 
@@ -409,6 +413,9 @@ def test_the_page_of_an_evaluation(found, pairs, run):
         assert f"{sure.mean:.3f}" in words
         assert f"{sure.low:.3f} … {sure.high:.3f}" in words
     assert "chosen 0.5" in page.words
+    assert f"{found.suite.reliability.expected_error:.3f} off the share of membrane" in words
+    assert f"{found.calibrated.expected_error:.3f} off." in words
+    assert {"Reliability", "as it should be", "calibrated"} <= {*page.words}
     crops = min(12, len(found.mistakes))
     assert crops > 0
     assert len(page.all("figure", "viewer")) == 3
@@ -430,6 +437,7 @@ def test_labels_one_section_and_nothing_wrong(pairs):
     page = read(report.evaluation_page(perfect))
     words = " ".join(page.words)
     assert "Taken as labels" in words
+    assert "Reliability" not in words
     assert "No gap and no false membrane alone costs any V_rand." in words
     assert not page.all("svg", "chart")
     assert "Map" in page.words

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from axolemma import models
+from axolemma.calibration import Calibration
 from axolemma.datasets import phantom_pairs
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import Stack, read
@@ -17,6 +18,7 @@ from axolemma.objects import segment_cells
 from axolemma.pictures import cells_over, colours, grey, membrane_over, preview, side_by_side
 from axolemma.segmentation import segment, segment_stack
 from axolemma.settings import SegmentSettings
+from axolemma.uncertainty import uncertainty_map
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def model():
         architecture="resunet",
         arguments=arguments,
         voxel_size=(50, 4, 4),
-        thresholds={"none": 0.5, "dihedral": 0.4},
+        thresholds={"none": 0.5, "flips": 0.4, "dihedral": 0.4},
     )
     return Model(network, info, "made")
 
@@ -105,6 +107,50 @@ def test_what_a_folder_holds(run, tissue, tmp_path, bits):
         assert file.is_imagej
     with Image.open(tmp_path / "out" / "preview.png") as picture:
         assert picture.size == (3 * 80 + 2 * 8, 96)
+
+
+def test_a_calibrated_map_has_the_same_cells_and_scores(model, tissue, tmp_path):
+    info = model.info.model_copy(update={"calibrations": {"dihedral": (0.5, -1.5)}})
+    save_model(tmp_path / "model.safetensors", model.network, info)
+    settings = {"model": str(tmp_path / "model.safetensors"), "average": "dihedral"}
+    plain, _ = segment_stack(tissue, SegmentSettings(**settings), tmp_path / "plain")
+    assert plain.calibration == (0.5, -1.5)
+    assert read(tmp_path / "plain" / "membrane.tif").info["calibration"] == [0.5, -1.5]
+    chosen = SegmentSettings(**settings, calibrated=True)
+    found, record = segment_stack(tissue, chosen, tmp_path / "calibrated")
+    written = read(tmp_path / "calibrated" / "membrane.tif")
+    assert found.calibration is None
+    np.testing.assert_allclose(written.array, Calibration(0.5, -1.5)(plain.membrane))
+    np.testing.assert_array_equal(found.cells, plain.cells)
+    assert record["threshold"] == found.threshold == written.info["threshold"]
+    # 1 - .4 are log-odds of .405; half of that less 1.5 is -1.297, .2146 as a probability.
+    assert found.threshold == pytest.approx(1 - 0.2146, abs=1e-4)
+    off = np.abs(1 - plain.membrane - 0.4) > 1e-5
+    interior = [1 - result.membrane > result.threshold for result in (plain, found)]
+    np.testing.assert_array_equal(interior[0][off], interior[1][off])
+    assert "calibration" not in written.info
+
+
+def test_a_model_that_is_not_calibrated_says_so(model, tissue):
+    with pytest.raises(SettingsError, match=r"holds no calibration for average flips.*train anew"):
+        segment(tissue.array, model=model, calibrated=True, average="flips")
+
+
+def test_the_uncertainty_of_a_map_is_written_beside_it(run, tissue, tmp_path):
+    array = tissue.array.copy()
+    array[1] = 0
+    blank = Stack(array, (0, 255), tissue.voxel_size, "blank.tif")
+    settings = SegmentSettings(model=str(run), uncertainty=True, bad_sections="mask", bits=8)
+    found, _ = segment_stack(blank, settings, tmp_path / "out")
+    written = read(tmp_path / "out" / "uncertainty.tif")
+    assert written.holds == "uncertainty"
+    np.testing.assert_array_equal(written.array, found.uncertainty)
+    np.testing.assert_array_equal(
+        found.uncertainty[2], uncertainty_map(found.membrane[2], smoothing=1)
+    )
+    assert not found.uncertainty[1].any()
+    assert segment(array[0], model=run, uncertainty=True).uncertainty.shape == (96, 80)
+    assert segment(array[0], model=run).uncertainty is None
 
 
 def test_many_cells_take_more_bits(run, tissue, tmp_path, monkeypatch):

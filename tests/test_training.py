@@ -51,6 +51,8 @@ def test_a_run_leaves_a_model_and_its_story(pairs, tmp_path):
     assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
     assert sum("v_rand" in line for line in lines) >= 5
     assert set(model.info.thresholds) == {"none", "flips", "dihedral"}
+    assert set(model.info.calibrations) == {"none", "flips", "dihedral"}
+    assert all(slope > 0 for slope, _ in model.info.calibrations.values())
     assert model.info.boundary in BOUNDARIES
     assert 0 <= model.info.training["validation_cells"]["v_rand"] <= 1
     assert model.info.training["slices"] == "0-4"

@@ -352,6 +352,22 @@ def test_what_is_gone_or_wrong_is_done_again(tmp_path):
     assert work.calls() == [*range(8), 2, 5]
 
 
+@pytest.mark.parametrize(("times", "again"), [(2, []), (3, [4])])
+def test_what_a_store_does_not_give_at_once_is_not_done_again(tmp_path, times, again):
+    work, asked = Copy(tmp_path), []
+
+    def right(block, tables):
+        asked.append(block.index)
+        if block.index == 4 and asked.count(4) <= times:
+            raise OSError("the store does not answer")
+        return work.right(block, tables)
+
+    go(tmp_path / "a", work)
+    assert go(tmp_path / "a", work, check=right) == list(range(8))
+    assert work.calls() == [*range(8), *again]
+    assert sorted(asked) == sorted([*range(8), 4, 4])
+
+
 def test_ctrl_c_keeps_what_is_done(tmp_path):
     def press(progress):
         if progress.done == 3:

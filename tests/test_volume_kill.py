@@ -1,66 +1,117 @@
-"""A job whose processes are killed with SIGKILL, and what is lost: nothing.
+"""What is killed with SIGKILL, and what is lost: nothing.
 
-The long version is bench/kill.py, twenty rounds at random moments.
+The slow ones are rounds of bench/kill.py, which kills the whole command.
 """
 
 import os
 import random
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("psutil")
+from axolemma.engines import engine_from
+from axolemma.volume import Ledger, plan, run
+from volume_toys import Copy
+
+psutil = pytest.importorskip("psutil")
 if os.name != "posix":
     pytest.skip("SIGKILL is of POSIX systems", allow_module_level=True)
-sys.path.append(str(Path(__file__).parent.parent / "bench"))
-import kill
 
-SECONDS = 0.01
+BLOCKS, WORKERS = plan((400,), (1,), (0,)), 2
+
+
+def drive(folder: Path) -> list[int]:
+    """Copy all blocks; return the tables."""
+    work = Copy(folder)
+    with Ledger(folder / "ledger", {}) as ledger, engine_from(f"processes:{WORKERS}") as engine:
+        found = run("copy", work, BLOCKS, ledger=ledger, engine=engine, check=work.right)
+        return [tables["index"].item() for tables in found]
+
+
+def started(folder: Path) -> "subprocess.Popen[bytes]":
+    """Start a driver; return it when it is half-way."""
+    code = "import sys, pathlib, test_volume_kill as t; t.drive(pathlib.Path(sys.argv[1]))"
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, folder], env=os.environ | {"PYTHONPATH": path}
+    )
+    while process.poll() is None and len(Copy(folder).calls()) < len(BLOCKS) // 4:
+        time.sleep(0.001)
+    return process
+
+
+def test_a_driver_is_killed(tmp_path):
+    process = started(tmp_path)
+    workers = psutil.Process(process.pid).children()
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    psutil.wait_procs(workers, timeout=30)
+    assert drive(tmp_path) == list(range(400))
+    assert len(BLOCKS) <= len(Copy(tmp_path).calls()) <= len(BLOCKS) + WORKERS
+    assert len(list(tmp_path.glob("*.out"))) == len(BLOCKS)
+
+
+def test_a_worker_is_killed(tmp_path):
+    process = started(tmp_path)
+    workers = [
+        child
+        for child in psutil.Process(process.pid).children()
+        if "spawn_main" in " ".join(child.cmdline())
+    ]
+    workers[0].kill()
+    assert process.wait() == 0
+    assert len(Copy(tmp_path).calls()) - len(BLOCKS) in (0, 1)
+    assert len(list(tmp_path.glob("*.out"))) == len(BLOCKS)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """How long the job lasts, what it writes, and how many blocks it computes."""
-    case = kill.new_case(tmp_path_factory.mktemp("kill"), "undisturbed", SECONDS)
-    begun = time.monotonic()
-    assert case.start("processes:2").wait() == 0
-    return time.monotonic() - begun, case.content(), case.computed()
+def bench():
+    pytest.importorskip("zarr")
+    sys.path.append(str(Path(__file__).parent.parent / "bench"))
+    import kill
+
+    return kill
 
 
-def check(target, undisturbed, folder, kills):
-    lasts, whole, blocks = undisturbed
-    case = kill.new_case(folder, "case", SECONDS)
-    entry = kill.one_round(case, target, kills, lasts, random.Random(3), whole, blocks)
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("kill")
+
+
+@pytest.fixture(scope="module")
+def whole(bench, root):
+    return bench.prepare(root)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "target",
+    ["worker process", "driver of processes", "dask worker", "dask scheduler", "driver of dask"],
+)
+def test_the_command_is_killed(target, bench, root, whole):
+    if "dask" in target:
+        pytest.importorskip("distributed")
+    entry = bench.one_round(root, target, target, 2, random.Random(3), whole)
     assert entry["good"], entry
 
 
-def test_a_driver_is_killed(undisturbed, tmp_path):
-    check("driver of processes", undisturbed, tmp_path, 1)
-
-
-def test_a_worker_is_killed(undisturbed, tmp_path):
-    check("worker process", undisturbed, tmp_path, 2)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["dask worker", "dask scheduler", "driver of dask"])
-def test_parts_of_a_cluster_are_killed(target, undisturbed, tmp_path):
-    check(target, undisturbed, tmp_path, 2)
-
-
-@pytest.mark.slow
-def test_a_store_fails_one_call_in_ten(undisturbed, tmp_path):
-    _, whole, blocks = undisturbed
-    entry = kill.failing(tmp_path, SECONDS, whole, blocks)
+@pytest.mark.parametrize("store", ["failing_disk", "failing_server"])
+def test_one_call_in_ten_of_a_store_fails(store, bench, root, whole):
+    entry = getattr(bench, store)(root, whole)
+    if entry is None:
+        pytest.skip("there is no server")
     assert entry["good"], entry
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["ledger", "out"])
-def test_the_disk_is_full(what, undisturbed, tmp_path):
-    entry = kill.full(tmp_path, what, SECONDS, undisturbed[1])
+def test_the_disk_is_full(what, bench, root, whole):
+    entry = bench.full(root, what, 0.5, whole)
     if entry is None:
         pytest.skip("no small disk may be mounted here")
     assert entry["good"], entry

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from axolemma.errors import InputError
-from axolemma.windows import choose_windows, disagreement, window_means
+from axolemma.windows import choose_windows, window_means
 
 
 def places(windows):
@@ -75,14 +75,6 @@ def test_a_neighbouring_section_shows_the_same():
 def test_windows_that_cannot_be(options, match):
     with pytest.raises(InputError, match=match):
         choose_windows(np.zeros((2, 64, 80)), **options)
-
-
-def test_disagreement_by_hand():
-    # Two maps: certain and opposite; both undecided; equal; 1/4 and 3/4.
-    maps = np.array([[[0.0, 0.5, 0.9, 0.25]], [[1.0, 0.5, 0.9, 0.75]]])
-    quarter = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
-    expected = [[np.log(2), 0, 0, np.log(2) - quarter]]
-    np.testing.assert_allclose(disagreement(maps), expected, atol=1e-6)
 
 
 def test_window_means_equal_the_slow_ones():

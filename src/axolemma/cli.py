@@ -355,6 +355,14 @@ def segment(
         str | None, typer.Option(help="Blank sections, or with NaN: refuse or mask them.")
     ] = None,
     bits: Annotated[int | None, typer.Option(help="Of the membrane map's file: 32 or 8.")] = None,
+    calibrated: Annotated[
+        bool | None,
+        typer.Option("--calibrated", help="Membrane map as probabilities that come true."),
+    ] = None,
+    uncertainty: Annotated[
+        bool | None,
+        typer.Option("--uncertainty", help="Also write where the map is likely to be wrong."),
+    ] = None,
     tile: Annotated[int | None, typer.Option(help="Largest side of a tile in pixels.")] = None,
     device: Device = None,
     precision: SegmentPrecision = None,

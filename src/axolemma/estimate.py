@@ -43,7 +43,7 @@ TILE, POSES, LIVE, KEPT = 12.0, 20.0, 3.0, 1.3
 CELLS, NEURONS = 45.0, 56.0
 
 #: Seconds per pixel with one thread: cells of a section, links to the next, files.
-CELLS_SECONDS, NEURONS_SECONDS, FILES_SECONDS = 2.5e-7, 1e-6, 5e-8
+CELLS_SECONDS, NEURONS_SECONDS, FILES_SECONDS = 3e-7, 1e-6, 5e-8
 
 #: Bytes per voxel of compressed files: the membrane map of 32 and 8 bits, cells or neurons; and per
 #: pixel of the preview.
@@ -198,11 +198,13 @@ def of_segmenting(
     held = voxels * (itemsize + 4) + 4 * (area + math.prod(seen)) * (magnification != 1)
     labels = {"none": 0, "cells": 1, "neurons": 2}[settings.objects]
     finding = {"none": 0.0, "cells": CELLS * area, "neurons": NEURONS * voxels}[settings.objects]
-    memory = max(math.prod(sides) * each, finding) + held + 4 * labels * voxels
+    memory = max(math.prod(sides) * each, finding) + held
+    memory += 4 * voxels * (labels + settings.uncertainty)
     seconds = tile.seconds * _NUMBER[settings.average] * math.prod(seen) * shape[0]
     seconds += voxels * (CELLS_SECONDS * (labels > 0) + NEURONS_SECONDS * (labels > 1))
     seconds += voxels * FILES_SECONDS
-    disk = voxels * (MAP_FILE[settings.bits] + labels * LABELS_FILE) + area * PREVIEW_FILE
+    maps = MAP_FILE[settings.bits] + settings.uncertainty * MAP_FILE[32]
+    disk = voxels * (maps + labels * LABELS_FILE) + area * PREVIEW_FILE
     return Estimate(seconds, BASE + tile.weights + memory, disk)
 
 

@@ -3,12 +3,15 @@
 import csv
 import re
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from axolemma.calibration import Calibration
 from axolemma.errors import InputError
 from axolemma.images import Stack, numbered, parse_slices, read, replacing, write_png
 from axolemma.labels import IGNORED
@@ -18,6 +21,7 @@ from axolemma.metrics import (
     THRESHOLDS,
     Interval,
     Mistake,
+    Reliability,
     Scores,
     Sections,
     Suite,
@@ -25,6 +29,7 @@ from axolemma.metrics import (
     error_map,
     evaluate,
     find_mistakes,
+    reliability,
     score_suite,
 )
 from axolemma.pictures import errors_over
@@ -99,6 +104,9 @@ class Evaluation:
     cells
         V_rand and V_info of the cells that a segmentation found from the same map; None where
         there are none.
+    calibrated
+        How often the map's probabilities would come true, once calibrated as the model's validation
+        chose; None where the proposal says nothing of that.
     """
 
     scores: Scores
@@ -109,6 +117,7 @@ class Evaluation:
     notes: tuple[str, ...]
     pair: Sections
     cells: Scores | None = None
+    calibrated: Reliability | None = None
 
     def as_dict(self) -> dict[str, object]:
         """Return everything that is reported, for JSON."""
@@ -148,6 +157,15 @@ class Evaluation:
             "scores": {name: self._score_as_dict(name) for name in SCORES},
             "stack": suite.stack,
         }
+        for name, told in (("reliability", suite.reliability), ("calibrated", self.calibrated)):
+            if told is not None:
+                found[name] = {
+                    "expected_error": told.expected_error,
+                    "largest_error": told.largest_error,
+                    "pixels": told.pixels.tolist(),
+                    "predicted": told.predicted.tolist(),
+                    "membrane": told.membrane.tolist(),
+                }
         found["errors"] = [
             {
                 "section": located.section,
@@ -356,7 +374,23 @@ def evaluate_stacks(
     found = None
     if objects is not None:
         found = evaluate(objects, drawn, **options | {"proposal_is": "cells"}, unthinned=False)
-    return Evaluation(scores, cut, suite, mistakes, read_as, tuple(notes), pair, found)
+    calibrated = None if kind == "cells" else _calibrated(proposal, pair)
+    return Evaluation(scores, cut, suite, mistakes, read_as, tuple(notes), pair, found, calibrated)
+
+
+def _calibrated(proposal: Stack, pair: Sections) -> Reliability | None:
+    """Return how often probabilities come true once they are what the proposal says they mean."""
+    match proposal.info.get("calibration"):
+        case [float(slope), float(shift)]:
+            calibrate = Calibration(slope, shift)
+            return reduce(
+                add,
+                (
+                    reliability(calibrate(1 - cut.interior), cut.true_membrane, where=cut.where)
+                    for cut in pair.each()
+                ),
+            )
+    return None
 
 
 def _check_annotated(hidden: NDArray[np.bool_], source: str, first: int) -> None:

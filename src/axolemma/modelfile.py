@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from axolemma import models
 from axolemma._version import __version__
+from axolemma.calibration import Calibration
 from axolemma.errors import InputError, ModelFileError, nearest
 from axolemma.images import replacing
 
@@ -25,6 +26,7 @@ FORMAT = 1
 
 Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class ModelInfo(BaseModel):
@@ -52,6 +54,9 @@ class ModelInfo(BaseModel):
     boundary
         How far the membrane map must rise between two cells to part them, as the validation
         sections chose it; see `objects.segment_cells`.
+    calibrations
+        Per way of averaging: slope and shift that turn the membrane map into probabilities, as the
+        validation sections chose them, see `calibration.Calibration`; none in older files.
     training
         Where the weights come from: data, slices, settings, scores, versions.
     licence
@@ -70,6 +75,7 @@ class ModelInfo(BaseModel):
     voxel_size: tuple[Length, Length, Length] | None = None
     thresholds: dict[str, Share] = Field(min_length=1)
     boundary: Share = 0.6
+    calibrations: dict[str, tuple[Length, Finite]] = {}
     training: dict[str, Any] = {}
     licence: str = ""
     axolemma: str = __version__
@@ -77,6 +83,11 @@ class ModelInfo(BaseModel):
     def threshold(self, average: str = "none") -> float:
         """Return the threshold for one way of averaging, or the nearest thing that is known."""
         return self.thresholds.get(average, next(iter(self.thresholds.values())))
+
+    def calibration(self, average: str) -> Calibration | None:
+        """Return the calibration of maps of one way of averaging, None where there is none."""
+        found = self.calibrations.get(average)
+        return None if found is None else Calibration(*found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +117,8 @@ def save_model(path: str | Path, network: nn.Module, info: ModelInfo) -> None:
     weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     with replacing(path) as partial:
         try:
-            save_file(weights, partial, metadata={"axolemma": info.model_dump_json()})
+            # By `save_file` nobody but its maker could read it.
+            partial.write_bytes(save(weights, metadata={"axolemma": info.model_dump_json()}))
         except SafetensorError as error:
             raise InputError(f"{path}: the model file cannot be written: {error}") from error
 

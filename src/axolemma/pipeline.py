@@ -4,9 +4,9 @@ Each pass reads what the one before has written. What a pass cannot know from it
 returns as small tables; what all blocks told is added up between the passes, and is the same in
 whatever order, and by however many workers, they were done::
 
-    image ──▶ survey ──▶ membrane ──▶ fragments ──▶ cells ──▶ links ──▶ neurons ──▶ levels
-               │ mean, deviation        │ contacts      ▲       │ overlaps   ▲
-               ╰─ of each section       ╰─ joins ───────╯       ╰─ multicut ─╯
+    image ─▶ survey ─▶ membrane ─▶ fragments ─▶ overlaps ─▶ cells ─▶ links ─▶ neurons ─▶ levels
+              │ contrast,           │ contacts   │ sections   ▲       │         ▲
+              ╰─ findings           ╰────────────┴─ joins ────╯       ╰─────────╯ multicut
 
 In memory (`segmentation.segment`) the same functions see the whole volume as one block.
 """
@@ -16,8 +16,8 @@ import math
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from axolemma import quality
 from axolemma._version import __version__
 from axolemma.engines import Engine
 from axolemma.errors import AxolemmaError, ImageError, InputError, SettingsError
@@ -50,13 +51,17 @@ from axolemma.objects import (
     fragment_halo,
     join_cells,
     join_fragments,
+    join_stack,
     link_block,
     link_halo,
     looked_up,
     number_cells,
+    overlap_block,
+    overlap_halo,
     paint_cells,
     pool_fragments,
     pool_links,
+    pool_overlaps,
     subset,
     thumbnail,
     way_of,
@@ -64,7 +69,6 @@ from axolemma.objects import (
 from axolemma.predict import (
     HALO,
     Average,
-    Moments,
     Polarity,
     choose_device,
     choose_polarity,
@@ -89,21 +93,46 @@ BLOCK = (8, 2048, 2048)
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Tells mean and spread of the grey values of every section of a block."""
+    """Tells what the grey values of every section of a block are like."""
 
     source: Volume
     first: int
+    shape: tuple[int, int, int]
     mask: "Mask | None"
 
     def __call__(self, block: Block) -> Tables:
-        """Return the `Moments` of each section, one row each."""
+        """Return the sums of `quality.block_statistics`."""
         box = block.read.moved((self.first, 0, 0))
-        sections = list(self.source.read(box))
-        if self.mask is not None:
-            tissue = self.mask.read(box)
-            # As one row: a column of pixels would be added up a few at a time.
-            sections = [section[here][None] for section, here in zip(sections, tissue, strict=True)]
-        return {"moments": np.array([Moments.of(section) for section in sections])}
+        return quality.block_statistics(
+            self.source.read(box),
+            read=block.read,
+            write=block.write,
+            shape=self.shape,
+            tissue=None if self.mask is None else self.mask.read(box),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Shifts:
+    """Finds how far sections lie beside the one before, each as a whole."""
+
+    source: Volume
+    first: int
+    shape: tuple[int, int, int]
+    usable: tuple[int, ...]
+
+    def __call__(self, block: Block) -> Tables:
+        """Return the values of a `quality.Shift` to each section of the block, a row each."""
+        (start,), (stop,) = block.write.start, block.write.stop
+        found = [
+            quality.section_shift(self._read, self.shape, *pair)
+            for pair in pairwise(self.usable)
+            if start <= pair[1] < stop
+        ]
+        return {"shifts": np.array([astuple(shift) for shift in found]).reshape(-1, 6)}
+
+    def _read(self, box: Box) -> NDArray[Any]:
+        return self.source.read(box.moved((self.first, 0, 0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +183,7 @@ class Membrane:
     first: int
     out: ZarrVolume
     model: str
-    moments: tuple[tuple[float, float] | None, ...]
+    contrasts: tuple[tuple[float, float] | None, ...]
     mask: Mask | None
     polarity: Polarity
     magnification: float
@@ -167,7 +196,7 @@ class Membrane:
         """Return how many voxels are read beyond a block, ZYX."""
         beyond = math.ceil((HALO + 2 * stride) / self.magnification) + 2
         # Sections that are left out are passed over when neighbours are looked for.
-        gaps = np.diff(np.flatnonzero([found is not None for found in self.moments]))
+        gaps = np.diff(np.flatnonzero([found is not None for found in self.contrasts]))
         return context * int(gaps.max(initial=1)), beyond, beyond
 
     def __call__(self, block: Block) -> Tables:
@@ -177,7 +206,7 @@ class Membrane:
         voxels = self.source.read(block.read.moved((self.first, 0, 0)))
         sign = np.float32(1 if self.polarity == "dark" else -1)
         whole = self.out.shape[1:]
-        usable = np.flatnonzero([found is not None for found in self.moments])
+        usable = np.flatnonzero([found is not None for found in self.contrasts])
         seen, wanted = (Box(box.start[1:], box.stop[1:]) for box in (block.read, block.write))
         # Where nothing is predicted there is membrane, so that no cell is seen there.
         all_membrane = 255 if self.out.dtype == np.uint8 else 1
@@ -187,7 +216,7 @@ class Membrane:
         if self.mask is not None:
             tissue &= self.mask.read(block.write.moved((self.first, 0, 0)))
         for n, z in enumerate(range(block.write.start[0], block.write.stop[0])):
-            if self.moments[z] is None or not tissue[n].any():
+            if self.contrasts[z] is None or not tissue[n].any():
                 continue
             place_ = int(np.searchsorted(usable, z))
             near = usable[neighbours(place_, context, len(usable))]
@@ -195,7 +224,8 @@ class Membrane:
             def read(box: Box, near: NDArray[np.int64] = near) -> NDArray[np.float32]:
                 cut = box.within(seen).slices
                 parts = [
-                    normalise(voxels[k - block.read.start[0], *cut], self.moments[k]) for k in near
+                    normalise(voxels[k - block.read.start[0], *cut], self.contrasts[k])
+                    for k in near
                 ]
                 return np.asarray(np.stack(parts) * sign)
 
@@ -236,6 +266,31 @@ class Fragments:
 
 
 @dataclass(frozen=True, slots=True)
+class Overlap:
+    """Counts what the fragments of a block have in common with those of the next section."""
+
+    fragments: ZarrVolume
+    membrane: ZarrVolume
+    ways: NDArray[np.int64]
+    means: NDArray[np.float64]
+
+    def __call__(self, block: Block) -> Tables:
+        """Return the counts, by section."""
+        # The section behind those of the block is compared with them, the one before is not.
+        read = Box((block.write.start[0], *block.read.start[1:]), block.read.stop)
+        tables = overlap_block(
+            self.fragments.read(read),
+            _share(self.membrane.read(read)),
+            read=read,
+            write=block.write,
+            shape=self.fragments.shape,
+            means=self.means,
+            ways=self.ways,
+        )
+        return _by_number(tables, block)
+
+
+@dataclass(frozen=True, slots=True)
 class Paint:
     """Gives the labels of a block other numbers: those of fragments the numbers of their cells."""
 
@@ -260,9 +315,10 @@ class Paint:
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """Finds how far the sections behind one lie beside it, each as a whole."""
+    """Finds how far the one or two sections behind one lie beside it, each as a whole."""
 
     membrane: ZarrVolume
+    behind: int
 
     def __call__(self, block: Block) -> Tables:
         """Return the shifts, and the mean of the membrane map, of every section."""
@@ -270,11 +326,12 @@ class Ways:
         (first,), (last,) = block.write.start, block.write.stop
 
         def read(box: Box) -> NDArray[np.float32]:
-            stop = min(last + 2, depth)
+            stop = min(last + self.behind, depth)
             return _share(self.membrane.read(Box((first, *box.start), (stop, *box.stop))))
 
         seen = thumbnail(read, (height, width))
-        ways = [way_of(seen[n : n + 3], (height, width)) for n in range(last - first)]
+        together = self.behind + 1
+        ways = [way_of(seen[n : n + together], (height, width)) for n in range(last - first)]
         means = seen[: last - first].mean(axis=(1, 2), dtype=np.float64)
         return {"ways": np.array(ways), "means": means}
 
@@ -412,6 +469,7 @@ def segment_volume(
         raise InputError(f"{out}: this is there already; choose a new place, or say --overwrite")
     with Ledger(job.folder, job.identity) as books:
         if finished.is_file():
+            job.clean()  # The run may have been killed before it did.
             say(f"the run in {job.folder} is finished already")
             record: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
             return record
@@ -524,6 +582,11 @@ class _Job:
         ledger: str | Path | None,
         mask: Volume | None = None,
     ) -> "_Job":
+        if settings.calibrated or settings.uncertainty:
+            raise SettingsError(
+                "calibrated and uncertainty are for images in memory, not block by block; leave"
+                " them out"
+            )
         depth, height, width = source.shape
         if not math.prod(source.shape):
             raise InputError(f"{source.source}: the volume is empty, its shape is {source.shape}")
@@ -564,7 +627,8 @@ class _Job:
     @property
     def identity(self) -> dict[str, Any]:
         """What the results depend on: a ledger of another one is refused."""
-        asked = self.settings.model_dump(mode="json", exclude={"device", "model"})
+        aside = {"device", "model", "calibrated", "uncertainty"}
+        asked = self.settings.model_dump(mode="json", exclude=aside)
         return {
             "axolemma": __version__,
             "input": {
@@ -640,9 +704,12 @@ def _passes(job: _Job, do: Callable[..., Results], say: Callable[[str], None]) -
     pixel = enlargement(job.voxel_size, info.voxel_size)
     magnification = info.magnification * pixel
 
-    surveyed = do("survey", Survey(job.source, job.first, job.mask), job.plan())
-    moments = _pooled_moments(surveyed, job)
-    usable = [z for z, found in enumerate(moments) if found is not None]
+    pooled = quality.pool(
+        do("survey", Survey(job.source, job.first, job.shape, job.mask), job.plan(quality.HALO))
+    )
+    contrasts = _contrasts(pooled, job)
+    suspect = _suspect(job, do, pooled)
+    usable = [z for z, found in enumerate(contrasts) if found is not None]
     if not usable:
         raise InputError("every section is blank or holds NaN; there is nothing to segment")
     polarity = choose_polarity(
@@ -654,7 +721,8 @@ def _passes(job: _Job, do: Callable[..., Results], say: Callable[[str], None]) -
         job.voxel_size,
         job.model,
         polarity=(settings.polarity, polarity),
-        masked=[job.first + z for z, found in enumerate(moments) if found is None],
+        masked=[job.first + z for z, found in enumerate(contrasts) if found is None],
+        suspect=suspect,
     )
     for note in notes:
         say(f"note: {note}")
@@ -664,7 +732,7 @@ def _passes(job: _Job, do: Callable[..., Results], say: Callable[[str], None]) -
         job.first,
         membrane[0],
         settings.model,
-        moments,
+        contrasts,
         job.mask,
         polarity,
         magnification,
@@ -681,13 +749,16 @@ def _passes(job: _Job, do: Callable[..., Results], say: Callable[[str], None]) -
     written: dict[str, list[ZarrVolume]] = {"membrane": membrane}
     counts: dict[str, int | None] = {"cells": None, "neurons": None}
     if settings.objects != "none":
+        seen = Ways(membrane[0], behind=2 if settings.objects == "neurons" else 1)
+        told = do("ways", seen, plan(job.shape[:1], job.block[:1], (0,)))
+        ways = {name: np.concatenate([table[name] for table in told]) for name in ("ways", "means")}
         written["cells"], counts["cells"] = _cells(
-            job, do, membrane[0], threshold=threshold, boundary=boundary, pixel=pixel
+            job, do, membrane[0], ways, threshold=threshold, boundary=boundary, pixel=pixel
         )
-    if settings.objects == "neurons":
-        written["neurons"], counts["neurons"] = _neurons(
-            job, do, membrane[0], written["cells"][0], pixel=pixel
-        )
+        if settings.objects == "neurons":
+            written["neurons"], counts["neurons"] = _neurons(
+                job, do, membrane[0], written["cells"][0], ways, pixel=pixel
+            )
     for name, levels in written.items():
         for number, (fine, coarse) in enumerate(pairwise(levels), start=1):
             blocks = plan(coarse.shape, job.block, (0, 0, 0))
@@ -699,6 +770,7 @@ def _passes(job: _Job, do: Callable[..., Results], say: Callable[[str], None]) -
         "model": {"source": job.model.source},
         "sections": [job.first, job.last],
         "notes": [*job.source.notes, *notes],
+        "findings": [quality.as_dict(report, job.voxel_size) for report in suspect],
         "voxel_size": None if job.voxel_size is None else list(job.voxel_size),
         "magnification": magnification,
         "polarity": polarity,
@@ -715,6 +787,7 @@ def _cells(
     job: _Job,
     do: Callable[..., Results],
     membrane: ZarrVolume,
+    ways: dict[str, NDArray[Any]],
     *,
     threshold: float,
     boundary: float,
@@ -731,16 +804,21 @@ def _cells(
         job.plan((0, halo, halo)),
         check=Right(fragments),
     )
-    sections = (
-        join_fragments(
-            pool_fragments(tables),
-            job.shape[2],
-            boundary=boundary,
-            method=method,
-            smallest=SMALLEST / pixel**2,
+    how: dict[str, Any] = {"boundary": boundary, "smallest": SMALLEST / pixel**2}
+    pooled = (pool_fragments(tables) for tables in _by_section(found, job.plan()))
+    sections: Iterable[tuple[NDArray[np.uint64], NDArray[np.int64]]]
+    if method == "threshold":
+        sections = (join_fragments(table, job.shape[2], method=method, **how) for table in pooled)
+    else:
+        beyond = overlap_halo()
+        counted = do(
+            "overlaps",
+            Overlap(fragments, membrane, **ways),
+            job.plan((1, beyond, beyond)),
         )
-        for tables in _by_section(found, job.plan())
-    )
+        over = (pool_overlaps(tables) for tables in _by_section(counted, job.plan()))
+        together = zip(pooled, over, strict=True)
+        sections = join_stack(together, job.shape[2], method=method, **how)
     ids, numbers = number_cells(sections)
     mapping = _mapping(job.folder / "cells", ids, numbers)
     cells = job.create("labels/cells", numbers.dtype, kind="labels", holds="cells")
@@ -754,15 +832,19 @@ def _cells(
 
 
 def _neurons(
-    job: _Job, do: Callable[..., Results], membrane: ZarrVolume, cells: ZarrVolume, *, pixel: float
+    job: _Job,
+    do: Callable[..., Results],
+    membrane: ZarrVolume,
+    cells: ZarrVolume,
+    ways: dict[str, NDArray[Any]],
+    *,
+    pixel: float,
 ) -> tuple[list[ZarrVolume], int]:
-    found = do("ways", Ways(membrane), plan(job.shape[:1], job.block[:1], (0,)))
-    ways, means = (np.concatenate([t[name] for t in found]) for name in ("ways", "means"))
     gap = GAP / pixel
     halo = link_halo(gap=gap)
     tables = do(
         "links",
-        Link(cells, membrane, ways, means, GROWTH / pixel, gap),
+        Link(cells, membrane, growth=GROWTH / pixel, gap=gap, **ways),
         job.plan((2, halo, halo)),
     )
     ids, numbers = join_cells(pool_links(of) for of in _by_section(tables, job.plan()))
@@ -772,18 +854,12 @@ def _neurons(
     return neurons, int(numbers.max(initial=0))
 
 
-def _layers(found: Results, blocks: Plan) -> Iterator[tuple[range, Sequence[Tables]]]:
-    """Yield the sections of each layer of blocks, and the tables of these blocks."""
-    layer = math.prod(blocks.counts[1:])
-    for first in range(0, len(blocks), layer):
-        box = blocks[first].write
-        yield range(box.start[0], box.stop[0]), found[first : first + layer]
-
-
 def _by_section(found: Results, blocks: Plan) -> Iterator[list[dict[str, NDArray[Any]]]]:
     """Yield, for each section, the tables that the blocks of its layer told of it."""
-    for sections, tables in _layers(found, blocks):
-        for z in sections:
+    layer = math.prod(blocks.counts[1:])
+    for first in range(0, len(blocks), layer):
+        box, tables = blocks[first].write, found[first : first + layer]
+        for z in range(box.start[0], box.stop[0]):
             mark = f"{z}:"
             yield [
                 {n.removeprefix(mark): a for n, a in table.items() if n.startswith(mark)}
@@ -791,27 +867,44 @@ def _by_section(found: Results, blocks: Plan) -> Iterator[list[dict[str, NDArray
             ]
 
 
-def _pooled_moments(surveyed: Results, job: _Job) -> tuple[tuple[float, float] | None, ...]:
-    """Return mean and standard deviation of every section, from those of its parts.
+def _suspect(
+    job: _Job, do: Callable[..., Results], pooled: quality.Table
+) -> list[quality.SectionReport]:
+    """Return what is known of the sections that something is wrong with."""
+    shifts = do(
+        "shifts",
+        Shifts(job.source, job.first, job.shape, tuple(quality.usable(pooled))),
+        plan(job.shape[:1], job.block[:1], (0,)),
+    )
+    reports = quality.judge(
+        pooled,
+        [
+            quality.Shift(*map(int, row[:4]), *map(float, row[4:]))
+            for tables in shifts
+            for row in tables["shifts"]
+        ],
+        first=job.first,
+    )
+    return [report for report in reports if report.findings]
+
+
+def _contrasts(pooled: quality.Table, job: _Job) -> tuple[tuple[float, float] | None, ...]:
+    """Return mean and standard deviation of every section.
 
     None for a section that shows nothing, where such ones are to be left out.
     """
     found: list[tuple[float, float] | None] = []
-    for sections, parts in _layers(surveyed, job.plan()):
-        for n, z in enumerate(sections):
-            total = Moments(0, 0.0, 0.0)
-            for part in parts:
-                total = total + Moments(*part["moments"][n])
-            try:
-                found.append(total.normal())
-            except InputError as error:
-                if job.settings.bad_sections == "mask":
-                    found.append(None)
-                    continue
-                raise InputError(
-                    f"{job.source.source}: section {job.first + z}: {error}; replace it, or say"
-                    " --bad-sections mask"
-                ) from None
+    for z in range(job.shape[0]):
+        try:
+            found.append(quality.contrast(pooled, z))
+        except InputError as error:
+            if job.settings.bad_sections == "mask":
+                found.append(None)
+                continue
+            raise InputError(
+                f"{job.source.source}: section {job.first + z}: {error}; replace it, or say"
+                " --bad-sections mask"
+            ) from None
     return tuple(found)
 
 

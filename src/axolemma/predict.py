@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.geometry import Box, grid
 from axolemma.models import fused
+from axolemma.quality import contrast, grey_sums
 from axolemma.sampling import mirrored, resampled, samples
 from axolemma.tiles import tiles
 
@@ -24,7 +25,6 @@ _log = logging.getLogger(__name__)
 __all__ = [
     "HALO",
     "Average",
-    "Moments",
     "Polarity",
     "Precision",
     "choose_device",
@@ -81,9 +81,6 @@ _SMALLEST_TILE = 512
 
 #: What libraries say that are not torch, or torch where it has no exception for it.
 _NO_MEMORY = ("can't allocate memory", "bad_alloc", "ALLOC_FAILED")
-
-#: Rows of a section that are averaged at once, so that a large one needs no second copy.
-_STRIP = 256
 
 #: What tells the polarity: the largest side in pixels of the part of a section that is looked at,
 #: the smoothing of its lines in a network's pixels, and the ratio from which one kind prevails.
@@ -182,53 +179,6 @@ def ready(network: nn.Module, device: torch.device) -> nn.Module:
     return place(fused(network) if folds else network, device).eval()
 
 
-class Moments(NamedTuple):
-    """How many grey values there are, their mean, and the sum of squares of what is off it.
-
-    Those of parts add up to those of the whole, without the cancellation of sums of squares (Chan,
-    Golub and LeVeque 1983, Am. Stat. 37:242).
-    """
-
-    size: float
-    mean: float
-    squares: float
-
-    @classmethod
-    def of(cls, section: NDArray[Any]) -> "Moments":
-        """Return those of a section (Y, X) of any real dtype, which may be empty."""
-        total = cls(0, 0.0, 0.0)
-        for first in range(0, len(section) if section.size else 0, _STRIP):
-            strip = section[first : first + _STRIP].astype(np.float64)
-            mean = float(strip.mean())
-            total = total + cls(strip.size, mean, float(((strip - mean) ** 2).sum()))
-        return total
-
-    def __add__(self, other: "Moments") -> "Moments":  # type: ignore[override]
-        if not other.size:
-            return self
-        count, off = self.size + other.size, other.mean - self.mean
-        between = off**2 * self.size * other.size / count
-        return Moments(
-            count, self.mean + off * other.size / count, self.squares + other.squares + between
-        )
-
-    def normal(self) -> tuple[float, float]:
-        """Return mean and standard deviation.
-
-        Raises
-        ------
-        InputError
-            If all values are equal or one is not finite.
-        """
-        if not self.size:
-            raise InputError("a section has no pixel that counts")
-        if not math.isfinite(self.squares):
-            raise InputError("a section holds values that are not finite (NaN or infinity)")
-        if self.squares == 0:
-            raise InputError(f"all pixels of a section are {self.mean:g}; there is nothing to see")
-        return self.mean, math.sqrt(self.squares / self.size)
-
-
 def normalise(section: NDArray[Any], of: tuple[float, float] | None = None) -> NDArray[np.float32]:
     """Shift and scale the grey values of one section to mean 0 and standard deviation 1.
 
@@ -246,7 +196,7 @@ def normalise(section: NDArray[Any], of: tuple[float, float] | None = None) -> N
     InputError
         If all its pixels are equal or one is not finite.
     """
-    mean, deviation = Moments.of(section).normal() if of is None else of
+    mean, deviation = contrast(grey_sums(section)) if of is None else of
     return np.asarray((section - np.float64(mean)) / deviation, np.float32)
 
 
@@ -296,9 +246,9 @@ def neighbours(z: int, context: int, count: int) -> NDArray[np.int64]:
 
 
 def _checked(stack: NDArray[Any], z: int, context: int) -> list[tuple[float, float]]:
-    """Return the moments of section `z` and its neighbours."""
+    """Return mean and standard deviation of section `z` and its neighbours."""
     try:
-        return [Moments.of(stack[n]).normal() for n in neighbours(z, context, len(stack))]
+        return [contrast(grey_sums(stack[n])) for n in neighbours(z, context, len(stack))]
     except InputError as error:
         raise InputError(f"section {z}: {error}") from None
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from axolemma._version import __version__
+from axolemma.calibration import Calibration
 from axolemma.errors import InputError, SettingsError
 from axolemma.images import (
     Stack,
@@ -38,7 +39,9 @@ from axolemma.predict import (
     glimpses,
     membrane_map,
 )
+from axolemma.quality import SectionReport, as_dict, check_stack, summary
 from axolemma.settings import SegmentSettings, check
+from axolemma.uncertainty import uncertainty_map
 
 if TYPE_CHECKING:
     from axolemma.objects import Method
@@ -57,10 +60,16 @@ __all__ = [
 _CALIBRATING, _COMPARING = 12, 6
 
 #: What a folder of results holds.
-FILES = {"membrane.tif", "cells.tif", "neurons.tif", "preview.png", "run.json"}
+FILES = {
+    *("membrane.tif", "uncertainty.tif", "cells.tif", "neurons.tif", "preview.png", "run.json"),
+}
 
 #: Lengths of `objects.segment_cells` in the model's pixels: 2 px are 8 nm at the challenge's 4 nm.
 SMOOTHING, SMALLEST = 2.0, 25.0
+
+#: The smoothing of the uncertainty map, in the model's pixels; docs/weights.md tells how it was
+#: chosen.
+BLUR = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +97,12 @@ class Segmentation:
         For 8-bit integers, how near they came to float32 on this image; else empty.
     masked
         Sections that show nothing and were taken for membrane everywhere.
+    calibration
+        What would turn the membrane map into probabilities that come true; None where it is
+        calibrated already, or the model does not know.
+    uncertainty
+        float32 in [0, log 2], where the membrane map is likely to be wrong, see
+        `uncertainty.uncertainty_map`; None where it was not asked for.
     """
 
     membrane: NDArray[np.float32]
@@ -99,6 +114,8 @@ class Segmentation:
     precision: str = "fp32"
     parity: str = ""
     masked: tuple[int, ...] = ()
+    calibration: Calibration | None = None
+    uncertainty: NDArray[np.float32] | None = None
 
 
 def segment(
@@ -108,12 +125,14 @@ def segment(
     polarity: str = "auto",
     voxel_size: tuple[float, float, float] | None = None,
     threshold: float | None = None,
-    average: Average = "dihedral",
+    average: Average = "flips",
     objects: str = "cells",
     method: "Method" = "mean",
     boundary: float | None = None,
     filled: bool = False,
     bad_sections: str = "refuse",
+    calibrated: bool = False,
+    uncertainty: bool = False,
     precision: Precision | Literal["int8"] = "auto",
     device: str = "auto",
     tile: int = TILE,
@@ -130,9 +149,9 @@ def segment(
     voxel_size
         (Z, Y, X) in nm. Where its pixels are not of the size that the model learned at, sections
         are enlarged or shrunk for the network, and the results have the input's pixels again.
-    polarity, threshold, average, objects, method, boundary, filled, bad_sections, precision,
-    device, tile
-        See `SegmentSettings`.
+    polarity, threshold, average, objects, method, boundary, filled, bad_sections, calibrated,
+    uncertainty, precision, device, tile
+        See `SegmentSettings`. A `threshold` is one of the map as it is, not calibrated.
     advance
         Called with the number of section pixels that were finished.
 
@@ -177,6 +196,12 @@ def segment(
         raise InputError(f"a section has axes (Y, X), a stack (Z, Y, X), not shape {array.shape}")
     loaded = model if isinstance(model, Model) else load_model(model)
     cut = loaded.info.threshold(average) if threshold is None else threshold
+    calibration = loaded.info.calibration(average)
+    if calibrated and calibration is None:
+        raise SettingsError(
+            f"{loaded.source}: this model holds no calibration for average {average}, as files of"
+            " older trainings; leave calibrated out, or train anew"
+        )
     stack = array.reshape(-1, *array.shape[-2:])
     pixel = enlargement(chosen.voxel_size, loaded.info.voxel_size)
     magnification = loaded.info.magnification * pixel
@@ -231,6 +256,16 @@ def segment(
                 cells, membrane=membrane, growth=GROWTH / pixel, gap=GAP / pixel
             ).reshape(array.shape)
         cells = cells.reshape(array.shape)
+    unsure = None
+    if uncertainty:
+        unsure = np.zeros(stack.shape, np.float32)
+        for z in usable:
+            unsure[z] = uncertainty_map(membrane[z], smoothing=BLUR / pixel)
+        unsure = unsure.reshape(array.shape)
+    if calibrated and calibration is not None:
+        cut = calibration.threshold(cut)
+        for z in usable:
+            membrane[z] = calibration(membrane[z])
     return Segmentation(
         membrane.reshape(array.shape),
         cells,
@@ -241,6 +276,8 @@ def segment(
         "int8" if how == "int8" else used,
         parity,
         tuple(masked),
+        None if calibrated else calibration,
+        unsure,
     )
 
 
@@ -312,6 +349,7 @@ def segment_stack(
         part = replace(stack, array=array)
         check_image(part, first=chosen.start, instead=", or say --bad-sections mask")
     voxel_size = settings.voxel_size or stack.voxel_size
+    suspect = [found for found in check_stack(array, first=chosen.start) if found.findings]
     with appearing(out, record="run.json", files=FILES, overwrite=overwrite) as partial:
         result = segment(
             array,
@@ -324,6 +362,8 @@ def segment_stack(
             boundary=settings.boundary,
             filled=settings.filled,
             bad_sections=settings.bad_sections,
+            calibrated=settings.calibrated,
+            uncertainty=settings.uncertainty,
             voxel_size=voxel_size,
             precision=settings.precision,
             device=settings.device,
@@ -346,10 +386,12 @@ def segment_stack(
                         model,
                         polarity=(settings.polarity, result.polarity),
                         masked=[chosen.start + z for z in result.masked],
+                        suspect=suspect,
                     ),
                     *([result.parity] if result.parity else []),
                 ],
             },
+            "findings": [as_dict(found, voxel_size) for found in suspect],
             "model": {"source": model.source, "weights_sha256": state_hash(model.network)},
             "settings": settings.model_dump(mode="json"),
             "magnification": model.info.magnification
@@ -398,10 +440,24 @@ def write_segmentation(
         32 writes the membrane map as float, 8 as unsigned integers, 255 = membrane.
     """
     about = {"threshold": result.threshold, "sections": record["input"]["sections"]}
+    # With it `evaluate` tells what calibrating would do.
+    scale = {} if result.calibration is None else {"calibration": list(result.calibration)}
     membrane: NDArray[Any] = result.membrane if bits == 32 else _in_bytes(result.membrane)
     write_tiff(
-        folder / "membrane.tif", membrane, voxel_size=voxel_size, holds="membrane map", info=about
+        folder / "membrane.tif",
+        membrane,
+        voxel_size=voxel_size,
+        holds="membrane map",
+        info=about | scale,
     )
+    if result.uncertainty is not None:
+        write_tiff(
+            folder / "uncertainty.tif",
+            result.uncertainty,
+            voxel_size=voxel_size,
+            holds="uncertainty",
+            info=about,
+        )
     for holds, labels in (("cells", result.cells), ("neurons", result.neurons)):
         if labels is not None:
             # 16 bits wherever they suffice: that is what Fiji reads as a plain stack.
@@ -444,6 +500,7 @@ def notes_on(
     *,
     polarity: tuple[str, Polarity],
     masked: list[int],
+    suspect: Sequence[SectionReport],
 ) -> list[str]:
     """Return a sentence for everything about an input that had to be decided.
 
@@ -457,8 +514,12 @@ def notes_on(
         What was asked for, and what it is.
     masked
         Numbers of the sections that were left out.
+    suspect
+        What is known of the sections that something is wrong with.
     """
+    bad = summary(suspect)
     return [
+        *([f"sections that look bad: {bad}; run.json says more"] if bad else []),
         *_size_notes(voxel_size, model),
         *_polarity_notes(*polarity),
         *_masked_notes(masked),

@@ -269,7 +269,7 @@ class SegmentSettings(_Settings):
         A pixel is cell interior where ``1 - membrane map > threshold``; the model's own where
         None.
     average
-        Average predictions over flips or the dihedral group.
+        Average predictions over flips (4 poses) or the dihedral group (8), or take one.
     objects
         ``cells`` labels the cells of every section, ``neurons`` also links them through the stack;
         ``none`` stops at the membrane map.
@@ -287,6 +287,12 @@ class SegmentSettings(_Settings):
         across them.
     bits
         Of the membrane map's file: 32 for float, 8 for unsigned integers scaled to 255.
+    calibrated
+        Write the membrane map as probabilities that come true, as the model's validation chose:
+        of the pixels at .5 half are membrane. Thresholds move along, cells stay the same.
+    uncertainty
+        Also write where the membrane map is likely to be wrong, see
+        `axolemma.uncertainty.uncertainty_map`.
     device, precision, tile
         Where, how, and in which largest side of tiles to compute. ``int8`` compiles the network
         with 8-bit integers for this very image, and is used only if it then says the same as
@@ -298,13 +304,15 @@ class SegmentSettings(_Settings):
     slices: str | None = None
     voxel_size: VoxelSize | None = None
     threshold: float | None = Field(default=None, ge=0, lt=1)
-    average: Literal["none", "flips", "dihedral"] = "dihedral"
+    average: Literal["none", "flips", "dihedral"] = "flips"
     objects: Literal["none", "cells", "neurons"] = "cells"
     method: Literal["multicut", "mean", "threshold"] = "mean"
     boundary: float | None = Field(default=None, gt=0, lt=1)
     filled: bool = False
     bad_sections: Literal["refuse", "mask"] = "refuse"
     bits: Literal[8, 32] = 32
+    calibrated: bool = False
+    uncertainty: bool = False
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     tile: int = Field(default=2048, ge=512, le=65536)

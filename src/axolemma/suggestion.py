@@ -15,7 +15,8 @@ from axolemma.modelfile import Model, load_model
 from axolemma.pictures import grey, membrane_over, side_by_side
 from axolemma.predict import Precision, choose_polarity, enlargement, posed_maps
 from axolemma.settings import SegmentSettings, check
-from axolemma.windows import Window, choose_windows, disagreement
+from axolemma.uncertainty import disagreement
+from axolemma.windows import Window, choose_windows
 
 __all__ = ["Suggestion", "suggest", "windows_picture", "write_windows"]
 
@@ -51,7 +52,7 @@ def suggest(
     """Suggest windows of a stack to annotate.
 
     Every section is predicted in eight poses; a model that knows what it sees says the same in all
-    of them. Where it does not, see `windows.disagreement`, an annotation tells it something.
+    of them. Where it does not, see `uncertainty.disagreement`, an annotation tells it something.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from axolemma.evaluation import Evaluation, compare
-from axolemma.metrics import STACK_SCORES, Interval, grouped
+from axolemma.metrics import STACK_SCORES, Interval, Reliability, grouped
 
 if TYPE_CHECKING:
     from axolemma.compare import Comparison
@@ -35,6 +35,8 @@ def scores(found: Evaluation) -> Iterator[RenderableType]:
             f"V_rand {found.cells.v_rand(at):.4f}, V_info {found.cells.v_info(at):.4f}"
         )
     yield _all_scores(found)
+    if found.suite.reliability is not None:
+        yield Text(_calibration(found.suite.reliability, found.calibrated))
     if note := found.suite.interval("v_rand").note:
         yield Text(f"about the intervals: {note}")
     if found.suite.stack:
@@ -220,6 +222,16 @@ def _all_scores(found: Evaluation) -> Table:
         title = f"  {found.suite.title(name)} {score.arrow}"
         table.add_row(title, _number(sure.mean), _ends(sure), score.span)
     return table
+
+
+def _calibration(told: Reliability, calibrated: Reliability | None) -> str:
+    words = (
+        f"of all pixels: calibration error {told.expected_error:.4f} expected, "
+        f"{told.largest_error:.4f} in the worst of {len(told.pixels)} bins"
+    )
+    if calibrated is not None:
+        words += f"; calibrated as the model's validation chose, {calibrated.expected_error:.4f}"
+    return words
 
 
 def _in_3d(found: Evaluation) -> Table:

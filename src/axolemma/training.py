@@ -18,6 +18,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from axolemma import augment, augment_keras, datasets, losses, models
+from axolemma.calibration import fit_calibration
 from axolemma.datasets import Pairs, data_hash
 from axolemma.distributed import ALONE, Team, joined
 from axolemma.engines.cores import cores
@@ -355,13 +356,15 @@ def fit(
             raise AxolemmaError("the network predicts NaN; try a lower learning_rate")
         return maps
 
-    def validate(maps: NDArray[np.float32], sections: list[int]) -> dict[str, float]:
-        """Score the judged sections at the threshold that `sections` choose."""
+    def validate(
+        maps: NDArray[np.float32], sections: list[int], threshold: float | None = None
+    ) -> dict[str, float]:
+        """Score the judged sections at a threshold, the one that `sections` choose if none."""
         counted = truth[sections] != IGNORED
         # Nobody knows how cells go on beyond: there they end, the proposal's as the truth's.
         closed = np.where(counted, maps, np.float32(1))
         scores = evaluate(closed, truth[sections], where=counted, unthinned=False)
-        threshold = scores.choose_threshold()
+        threshold = scores.choose_threshold() if threshold is None else threshold
         rows = [sections.index(z) for z in judged]
         right = (1 - maps[rows] > threshold) == (truth[judged] == 0)
         return {
@@ -464,13 +467,17 @@ def fit(
         "flips": mapped(best, "flips", deciding),
         "dihedral": wide[[choosing.index(z) for z in deciding]],
     }
-    validated = {kind: validate(maps[kind], deciding) for kind in AVERAGES}
+    # The steadiest map decides for all: chosen by each on its own, thresholds of fewer poses were
+    # those of a few gaps (docs/decisions/0003-threshold.md).
+    threshold = validate(maps["dihedral"], deciding)["threshold"]
+    validated = {kind: validate(maps[kind], deciding, threshold) for kind in AVERAGES}
     boundary, cells = _choose_boundary(
-        wide,
-        truth[choosing],
-        [choosing.index(z) for z in judged],
-        validated["dihedral"]["threshold"],
+        wide, truth[choosing], [choosing.index(z) for z in judged], threshold
     )
+    known = truth[deciding]
+    calibrations: dict[str, tuple[float, float]] = {
+        kind: fit_calibration(maps[kind], known == 1, where=known != IGNORED) for kind in AVERAGES
+    }
     info = ModelInfo(
         architecture=settings.model,
         arguments=arguments,
@@ -479,6 +486,7 @@ def fit(
         voxel_size=settings.voxel_size or data.voxel_size,
         thresholds={kind: found["threshold"] for kind, found in validated.items()},
         boundary=boundary,
+        calibrations=calibrations,
         training={
             "data": data.name,
             "slices": _span(used),

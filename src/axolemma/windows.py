@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from axolemma.errors import InputError
 
-__all__ = ["Window", "choose_windows", "disagreement", "window_means"]
+__all__ = ["Window", "choose_windows", "window_means"]
 
 #: Windows are tried at steps of this share of their size.
 STEP = 1 / 4
@@ -45,41 +45,6 @@ class Window:
     x: int
     size: int
     score: float
-
-
-def disagreement(maps: NDArray[np.floating]) -> NDArray[np.float32]:
-    r"""Tell where several membrane maps of one section contradict each other.
-
-    .. math:: H\left(\frac{1}{n}\sum p_i\right) - \frac{1}{n}\sum H(p_i), \qquad
-        H(p) = -p \log p - (1 - p) \log (1 - p)
-
-    A pixel that all maps call undecided, as on the bank of every membrane, is 0: no annotation
-    would settle it. One that some call membrane and others interior is not.
-
-    Parameters
-    ----------
-    maps
-        (n, Y, X) in [0, 1].
-
-    Returns
-    -------
-    NDArray[np.float32]
-        (Y, X) in [0, log 2].
-
-    References
-    ----------
-    Houlsby et al. 2011, Bayesian active learning for classification and preference learning,
-    arXiv:1112.5745; with the poses of a section in place of drawn networks.
-    """
-    mean = np.asarray(np.mean(maps, axis=0, dtype=np.float64))
-    between = _entropy(mean) - np.mean([_entropy(each) for each in maps], axis=0)
-    return np.asarray(np.clip(between, 0, None), np.float32)
-
-
-def _entropy(p: NDArray[np.floating]) -> NDArray[np.float64]:
-    # 0 log 0 is 0.
-    sure = np.clip(p.astype(np.float64), 1e-12, 1 - 1e-12)
-    return np.asarray(-sure * np.log(sure) - (1 - sure) * np.log1p(-sure))
 
 
 def window_means(

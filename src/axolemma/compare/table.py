@@ -78,7 +78,9 @@ def _by_section(
     """Return score `name` of each section, averaged over the seeds that there are."""
     found: dict[int, list[float]] = {}
     for cell in cells:
-        for z, value in zip(cell["sections"], cell["scores"][name], strict=True):
+        # A score may be younger than the cell.
+        values = cell["scores"].get(name, [np.nan] * len(cell["sections"]))
+        for z, value in zip(cell["sections"], values, strict=True):
             found.setdefault(z, []).append(value)
     return np.array([np.mean(found[z]) for z in sections])
 

@@ -52,6 +52,7 @@ from axolemma.metrics.pixels import (
     pixel_error,
     precision_recall,
 )
+from axolemma.metrics.reliability import Reliability, reliability
 from axolemma.metrics.run_length import RunLength, expected_run_length
 from axolemma.metrics.section import Section
 from axolemma.metrics.suite import SCORES, STACK_SCORES, Score, Suite, grouped, score_suite
@@ -89,6 +90,7 @@ __all__ = [
     "PanopticQuality",
     "PixelCounts",
     "ProposalIs",
+    "Reliability",
     "RunLength",
     "Score",
     "Scores",
@@ -128,6 +130,7 @@ __all__ = [
     "pixel_counts",
     "pixel_error",
     "precision_recall",
+    "reliability",
     "score_suite",
     "skimage_rand",
     "skimage_voi",

@@ -15,6 +15,8 @@ from axolemma.errors import InputError
 __all__ = [
     "PixelCounts",
     "average_precision",
+    "checked_map",
+    "counted",
     "mean_squared_error",
     "pixel_counts",
     "pixel_error",
@@ -109,7 +111,7 @@ def pixel_counts(
         If the shapes differ or an array is not bool.
     """
     _check_mask("proposal", proposal)
-    proposed, drawn = _counted(proposal, truth, where)
+    proposed, drawn = counted(proposal, truth, where)
     both = int(np.count_nonzero(proposed & drawn))
     only_proposed = int(np.count_nonzero(proposed)) - both
     only_drawn = int(np.count_nonzero(drawn)) - both
@@ -175,7 +177,7 @@ def mean_squared_error(
     InputError
         If the shapes differ, the truth is not bool or the map not in [0, 1].
     """
-    values, drawn = _counted(_checked_map(proposal_map), truth, where)
+    values, drawn = counted(checked_map(proposal_map), truth, where)
     return float(np.square(values.astype(np.float64) - drawn).mean()) if values.size else 0.0
 
 
@@ -209,7 +211,7 @@ def precision_recall(
     InputError
         If the shapes differ, the truth is not bool or the map not in [0, 1].
     """
-    values, drawn = _counted(_checked_map(map_), truth, where)
+    values, drawn = counted(checked_map(map_), truth, where)
     ordered = np.sort(values)
     first = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: ordered.size])[::-1]
     thresholds = ordered[first]
@@ -253,7 +255,7 @@ def _share(part: int, rest: int, elsewhere: int = 0) -> float:
     return part / whole if whole else float(elsewhere == 0)
 
 
-def _counted(
+def counted(
     proposal: NDArray[Any], truth: NDArray[np.bool_], where: NDArray[np.bool_] | None
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Return the counted pixels of both as flat arrays, once it is clear that they fit."""
@@ -276,7 +278,8 @@ def _check_mask(name: str, mask: NDArray[Any]) -> None:
         raise InputError(f"the {name} must be bool, not {mask.dtype}; compare it with a threshold")
 
 
-def _checked_map(map_: NDArray[Any]) -> NDArray[np.floating]:
+def checked_map(map_: NDArray[Any]) -> NDArray[np.floating]:
+    """Return a map as floats, once it is clear that it lies in [0, 1]."""
     if map_.dtype.kind not in "bf":
         raise InputError(f"a map is float in [0, 1] or bool, not {map_.dtype}; rescale it")
     values = map_.astype(np.float32) if map_.dtype.kind == "b" else map_

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +25,7 @@ from axolemma.metrics.partitions import (
     skimage_voi,
 )
 from axolemma.metrics.pixels import average_precision, mean_squared_error, pixel_counts, pixel_error
+from axolemma.metrics.reliability import Reliability, reliability
 from axolemma.metrics.run_length import expected_run_length
 from axolemma.metrics.section import Section
 from axolemma.metrics.topology import betti_errors, betti_matching, centre_lines, cl_dice
@@ -146,6 +149,7 @@ SCORES: dict[str, Score] = (
         iou="IoU",
         average_precision="average precision",
     )
+    | _group("Membrane pixels", "low", "0 … 1", calibration_error="expected calibration error")
     | _group(
         "Membrane shape",
         "high",
@@ -216,6 +220,8 @@ class Suite:
         sections, was found.
     tolerance
         Of the boundary F-score, in pixels.
+    reliability
+        How often the map's probabilities come true, over all sections; None for labels.
     """
 
     threshold: float | None
@@ -225,6 +231,7 @@ class Suite:
     warping_best: float
     warping_threshold: float | None
     tolerance: float
+    reliability: Reliability | None = None
 
     def mean(self, name: str) -> float:
         """Return the mean of score `name` over the sections."""
@@ -281,6 +288,7 @@ def score_suite(
     labelled = proposal_is == "cells"
     sweep = (0.5,) if labelled else WARPING_THRESHOLDS
     rows: list[dict[str, float]] = []
+    told: list[Reliability] = []
     warps = np.empty((len(sweep), len(pair)))
     for z, cut in enumerate(pair.each()):
         interior = _agreed(cut)
@@ -289,7 +297,9 @@ def score_suite(
             same = labelled or level == threshold
             warped = found if same else warping(interior, ~cut.true_membrane, level)
             warps[t, z] = warped.error
-        rows.append(_scores(cut, cut.at(threshold), found, tolerance))
+        told.append(reliability(1 - cut.interior, cut.true_membrane, where=cut.where))
+        row = _scores(cut, cut.at(threshold), found, tolerance)
+        rows.append(row | {"calibration_error": told[-1].expected_error})
     curve = warps.mean(axis=1)
     numbers = tuple(range(len(pair))) if sections is None else tuple(sections)
     return Suite(
@@ -300,11 +310,12 @@ def score_suite(
         warping_best=float(curve.min()),
         warping_threshold=None if labelled else float(sweep[int(curve.argmin())]),
         tolerance=tolerance,
+        reliability=None if labelled else reduce(add, told),
     )
 
 
 def _scores(cut: Cut, section: Section, warped: Warping, tolerance: float) -> dict[str, float]:
-    """Return the value of every score in `SCORES` for one section."""
+    """Return the value of every score in `SCORES` but the calibration error, for one section."""
     where = cut.where
     rand, info = v_rand(section.thinned_table), v_info(section.thinned_table)
     table = section.table

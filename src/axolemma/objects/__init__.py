@@ -9,7 +9,7 @@ from axolemma.objects.fragments import (
     fragments,
     pool_fragments,
 )
-from axolemma.objects.joining import Method, join, join_fragments
+from axolemma.objects.joining import Method, join, join_fragments, join_stack
 from axolemma.objects.linking import (
     GAP,
     GROWTH,
@@ -20,6 +20,7 @@ from axolemma.objects.linking import (
     way_of,
 )
 from axolemma.objects.neurons import join_cells, link_cells
+from axolemma.objects.overlaps import overlap_block, overlap_halo, pool_overlaps
 from axolemma.objects.solvers import multicut
 from axolemma.objects.tables import Tables, looked_up, subset
 
@@ -38,6 +39,7 @@ __all__ = [
     "join",
     "join_cells",
     "join_fragments",
+    "join_stack",
     "link_block",
     "link_cells",
     "link_halo",
@@ -45,9 +47,12 @@ __all__ = [
     "merge",
     "multicut",
     "number_cells",
+    "overlap_block",
+    "overlap_halo",
     "paint_cells",
     "pool_fragments",
     "pool_links",
+    "pool_overlaps",
     "segment_cells",
     "subset",
     "thumbnail",

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
@@ -52,10 +53,13 @@ class Displacement:
     part: Box
     whole: tuple[int, int]
 
-    def places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def places(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Return the row and the column at which each pixel continues."""
-        (top, left), (bottom, right) = self.part.start, self.part.stop
-        return np.arange(top, bottom)[:, None] + self.rows, np.arange(left, right) + self.columns
+        y, x = (
+            np.arange(a, b, dtype=np.int32)
+            for a, b in zip(self.part.start, self.part.stop, strict=True)
+        )
+        return y[:, None] + self.rows, x + self.columns
 
     def inside(self) -> NDArray[np.bool_]:
         """Tell which pixels continue within the other section."""
@@ -177,11 +181,13 @@ def displacement(
     )
 
 
-def _kept(step: Displacement) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _kept(step: Displacement) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Return where in the part pixels continue, or the nearest place to it at its border."""
     row, column = step.places()
-    (top, left), (height, width) = step.part.start, step.part.shape
-    return np.clip(row - top, 0, height - 1), np.clip(column - left, 0, width - 1)
+    for place, start, side in zip((row, column), step.part.start, step.part.shape, strict=True):
+        place -= np.int32(start)
+        np.clip(place, 0, side - 1, out=place)
+    return row, column
 
 
 def _blurred(shown: NDArray[np.floating], mean: float, blur: float) -> NDArray[np.float32]:
@@ -211,30 +217,80 @@ def _local(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the local shifts, rows and columns, of every coarse pixel, in coarse pixels."""
     # Whole numbers add up to the same sums wherever a part of a section begins.
-    exact, other = (np.rint(_STEPS * shown.astype(np.float64)) for shown in (one, two))
-    padded = np.pad(other, _RANGE)
-    height, width = one.shape
-    energy = _window_sums(exact**2)
-    best = np.full(one.shape, -np.inf)
-    rows, columns = np.zeros(one.shape), np.zeros(one.shape)
-    for dy in range(-_RANGE, _RANGE + 1):
-        for dx in range(-_RANGE, _RANGE + 1):
-            there = padded[_RANGE + dy :, _RANGE + dx :][:height, :width]
-            agreement = _window_sums(exact * there)
-            agreement /= np.sqrt(energy * _window_sums(there**2)) + 1
-            agreement -= _DOUBT * (dy * dy + dx * dx)
-            better = agreement > best
-            best[better] = agreement[better]
-            rows[better], columns[better] = dy, dx
+    exact, other = (np.rint(_STEPS * np.float64(shown)).astype(np.int64) for shown in (one, two))
+    rows, columns = _searched(exact, np.pad(other, _RANGE))
     return ndimage.gaussian_filter(rows, _SMOOTH), ndimage.gaussian_filter(columns, _SMOOTH)
 
 
-def _window_sums(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Add up whole numbers in the window around each pixel."""
-    for axis in (0, 1):
-        mean = ndimage.uniform_filter1d(numbers, _WINDOW, axis)
-        numbers = np.rint(mean * _WINDOW)
-    return numbers
+@numba.njit(cache=True)
+def _searched(one, padded):  # type: ignore[no-untyped-def]
+    """Find for every pixel the shift at which the windows around it agree best."""
+    height, width = one.shape
+    best = np.full(one.shape, -np.inf)
+    rows, columns = np.zeros(one.shape), np.zeros(one.shape)
+    energy = np.empty(one.shape, np.int64)
+    own, met, there = (
+        np.empty(width, np.int64),
+        np.empty(width, np.int64),
+        np.empty(width, np.int64),
+    )
+    agreed, others = np.empty(width, np.int64), np.empty(width, np.int64)
+    for y in range(height):
+        _window_rows(one, one, y, own)
+        _along_row(own, energy[y])
+    for dy in range(-_RANGE, _RANGE + 1):
+        for dx in range(-_RANGE, _RANGE + 1):
+            other = padded[_RANGE + dy : _RANGE + dy + height, _RANGE + dx : _RANGE + dx + width]
+            doubt = _DOUBT * (dy * dy + dx * dx)
+            for y in range(height):
+                _window_rows(one, other, y, met)
+                _window_rows(other, other, y, there)
+                _along_row(met, agreed)
+                _along_row(there, others)
+                for x in range(width):
+                    level = np.sqrt(float(energy[y, x]) * float(others[x])) + 1
+                    agreement = agreed[x] / level - doubt
+                    if agreement > best[y, x]:
+                        best[y, x] = agreement
+                        rows[y, x], columns[y, x] = dy, dx
+    return rows, columns
+
+
+@numba.njit(cache=True)
+def _window_rows(one, other, y, sums):  # type: ignore[no-untyped-def]
+    """Make the sums over the rows of the window those around row `y`, from those around the last.
+
+    Rows beyond the border are mirrored at it.
+    """
+    height, half = len(one), _WINDOW // 2
+    if y == 0:
+        sums[:] = 0
+        for step in range(-half, half + 1):
+            row = _mirrored(step, height)
+            sums += one[row] * other[row]
+    else:
+        new, old = _mirrored(y + half, height), _mirrored(y - half - 1, height)
+        sums += one[new] * other[new] - one[old] * other[old]
+
+
+@numba.njit(cache=True)
+def _along_row(sums, window):  # type: ignore[no-untyped-def]
+    """Add up the sums over rows in the columns of the window."""
+    width, half = len(sums), _WINDOW // 2
+    total = 0
+    for step in range(-half, half + 1):
+        total += sums[_mirrored(step, width)]
+    window[0] = total
+    for x in range(1, width):
+        total += sums[_mirrored(x + half, width)] - sums[_mirrored(x - half - 1, width)]
+        window[x] = total
+
+
+@numba.njit(cache=True)
+def _mirrored(place, size):  # type: ignore[no-untyped-def]
+    if place < 0:
+        return -place - 1
+    return min(place, 2 * size - 1 - place)
 
 
 def _shrunk(section: NDArray[np.float32], coarse: tuple[int, ...]) -> NDArray[np.float32]:
@@ -250,7 +306,14 @@ def _shrunk(section: NDArray[np.float32], coarse: tuple[int, ...]) -> NDArray[np
 
 
 def _enlarged(field: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.int32]:
-    """Bring shifts from coarse pixels to pixels."""
-    at = np.meshgrid(*((np.arange(side) + 0.5) / _COARSE - 0.5 for side in shape), indexing="ij")
-    fine = ndimage.map_coordinates(field, np.stack(at), order=1, mode="nearest")
-    return np.rint(_COARSE * fine).astype(np.int32)
+    """Bring shifts from coarse pixels to pixels, linearly between their centres."""
+    fine = _COARSE * field
+    for axis in (0, 1):
+        at = ((np.arange(shape[axis]) + 0.5) / _COARSE - 0.5).clip(0, field.shape[axis] - 1)
+        low = np.floor(at).astype(np.int64)
+        high = np.minimum(low + 1, field.shape[axis] - 1)
+        share = np.expand_dims(at - low, 1 - axis)
+        fine, above = fine.take(low, axis), fine.take(high, axis)
+        fine *= 1 - share
+        fine += np.multiply(above, share, out=above)
+    return np.rint(fine, out=fine).astype(np.int32)

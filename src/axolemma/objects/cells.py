@@ -9,13 +9,16 @@
 
 Thresholding joins two cells through a gap one pixel wide. Here a contact is judged as a whole: a
 gap in an otherwise dark line parts two cells all the same, and a faint line in a cell does not.
+What is doubtful in one section is often plain in the next, so neighbouring sections have a say.
 
-A volume goes the same way block by block: `cut_block` on every block, then for each section
-`pool_fragments` of the tables of its blocks and `join_fragments`, `number_cells` once, then
-`paint_cells` on every block. `segment_cells` is that with each section as one block.
+A volume goes the same way block by block: `cut_block` and `overlap_block` on every block, then
+`pool_fragments` and `pool_overlaps` for each section of the tables of its blocks, `join_stack` and
+`number_cells` once, then `paint_cells` on every block. `segment_cells` is that with each section
+as one block.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain, pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -26,8 +29,10 @@ from axolemma.geometry import Box
 from axolemma.labels import label_borders
 from axolemma.objects.contacts import Contacts
 from axolemma.objects.fragments import DEPTH, cut_section, pool_fragments
-from axolemma.objects.joining import Method, join, join_fragments
-from axolemma.objects.tables import looked_up
+from axolemma.objects.joining import Method, join, join_fragments, join_stack
+from axolemma.objects.linking import ways_of
+from axolemma.objects.overlaps import overlap_block
+from axolemma.objects.tables import Tables, looked_up
 
 __all__ = ["BOUNDARIES", "merge", "number_cells", "paint_cells", "segment_cells"]
 
@@ -45,6 +50,7 @@ def segment_cells(
     depth: float = DEPTH,
     smallest: float = 25.0,
     filled: bool = False,
+    neighbours: bool = True,
 ) -> NDArray[np.uint32]:
     """Label the cells of every section.
 
@@ -71,6 +77,9 @@ def segment_cells(
         Cells of fewer pixels join the neighbour with the least membrane between; 0 keeps all.
     filled
         Let cells touch; else the outermost pixels of one of them, a line one pixel wide, are 0.
+    neighbours
+        Let the sections before and after one have a say in what belongs together. Sections that
+        do not show the same tissue have none, see `overlaps`.
 
     Returns
     -------
@@ -96,31 +105,64 @@ def segment_cells(
     if not 0 < boundary < 1:
         raise InputError(f"a boundary lies between 0 and 1, not at {boundary:g}")
     labels = np.zeros(membrane.shape, np.uint32)
-    whole = Box.of(membrane.shape[1:])
-    last = 0
-    for z, section in enumerate(membrane):
-        pieces, table = cut_section(
-            section,
+    height, width = membrane.shape[1:]
+    whole = Box.of((height, width))
+
+    def cut(z: int) -> Tables:
+        """Put the fragments of a section where its cells are to be; return what is between them."""
+        labels[z], table = cut_section(
+            membrane[z],
             z=z,
             read=whole,
             write=whole,
-            shape=(membrane.shape[1], membrane.shape[2]),
+            shape=(height, width),
             method=method,
             threshold=threshold,
             smoothing=smoothing,
             depth=depth,
         )
-        _, cells = join_fragments(
-            pool_fragments([table]),
-            membrane.shape[2],
-            boundary=boundary,
-            method=method,
-            smallest=smallest,
-        )
+        return pool_fragments([table])
+
+    how: dict[str, Any] = {"boundary": boundary, "smallest": smallest}
+    tables = (cut(z) for z in range(len(membrane)))
+    found: Iterable[tuple[NDArray[np.uint64], NDArray[np.int64]]]
+    if method == "threshold" or not neighbours or len(membrane) < 2:
+        found = (join_fragments(table, width, method=method, **how) for table in tables)
+    else:
+        found = join_stack(_with_overlaps(tables, labels, membrane), width, method=method, **how)
+    last = 0
+    for z, (_, cells) in enumerate(found):
         numbers = np.concatenate(([0], cells + 1 + last)).astype(np.uint32)
-        labels[z] = _painted(numbers[pieces], filled)
+        labels[z] = _painted(numbers[labels[z]], filled)
         last += int(cells.max(initial=-1)) + 1
     return labels
+
+
+def _with_overlaps(
+    tables: Iterable[Tables], pieces: NDArray[np.uint32], membrane: NDArray[np.floating]
+) -> Iterator[tuple[Tables, Tables]]:
+    """Yield what is known of each section, and what its fragments are in the next one.
+
+    A section of `pieces` is there once its table is, and is not looked at when that of the next
+    but one is asked for.
+    """
+    ways, means = ways_of(membrane, behind=1)
+    shape = (membrane.shape[0], membrane.shape[1], membrane.shape[2])
+    for z, known in enumerate(pairwise(chain(tables, [None]))):
+        both = [table for table in known if table is not None]
+        read = Box((z, 0, 0), (z + len(both), *shape[1:]))
+        (over,) = overlap_block(
+            pieces[read.start[0] : read.stop[0]],
+            membrane[read.start[0] : read.stop[0]],
+            read=read,
+            write=Box((z, 0, 0), (z + 1, *shape[1:])),
+            shape=shape,
+            means=means,
+            ways=ways,
+        )
+        # Pieces are numbered in the order of their names.
+        names = [of["ids"][over["over"][:, n] - 1] for n, of in enumerate(both)]
+        yield both[0], {"over": np.stack((names[0], names[-1]), axis=1), "met": over["met"]}
 
 
 def number_cells(

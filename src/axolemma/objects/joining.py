@@ -1,6 +1,12 @@
-"""Which fragments belong to one cell: a graph of what lies between them, parted."""
+"""Which fragments belong to one cell: a graph of what lies between them, parted.
 
-from typing import Literal
+Every section is parted on its own first. Then each is parted once more, with what its two
+neighbours, as they came out of the first round, say about it: see `overlaps`.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,15 +15,46 @@ from scipy.sparse.csgraph import connected_components
 
 from axolemma.objects.contacts import Contacts, ranks
 from axolemma.objects.fragments import BELOW, RIGHT, SEED
+from axolemma.objects.overlaps import Evidence
 from axolemma.objects.solvers import multicut
 from axolemma.objects.tables import Tables, places
 
-__all__ = ["Method", "join", "join_fragments"]
+__all__ = ["Method", "join", "join_fragments", "join_stack"]
 
 Method = Literal["multicut", "mean", "threshold"]
 
 #: Shares are kept away from 0 and 1, whose odds are infinite.
 _SURE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    """Fragments of a section: names, the node of each, and the nodes' pixels and contacts."""
+
+    ids: NDArray[np.uint64]
+    nodes: NDArray[np.int64]
+    sizes: NDArray[np.number]
+    found: Contacts
+
+    def cells(self, **options: Any) -> NDArray[np.int64]:
+        """Return the cell of each fragment, see `join`."""
+        return join(self.sizes, self.found, **options)[self.nodes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """A section after the first round: the cell of each fragment, and what is in the next one."""
+
+    graph: _Graph
+    alone: NDArray[np.int64]
+    over: Tables
+
+    def told(self, other: "_Section", over: Tables, *, column: int) -> Evidence:
+        """Return what another section says about this one, whose fragments are in that column."""
+        mine, others = over["over"][:, column], over["over"][:, 1 - column]
+        nodes = self.graph.nodes[places(self.graph.ids, mine)]
+        cells = other.alone[places(other.graph.ids, others)]
+        return Evidence.of(nodes, cells, over["met"], self.graph.found, self.graph.sizes)
 
 
 def join_fragments(
@@ -28,7 +65,7 @@ def join_fragments(
     method: Method = "mean",
     smallest: float = 25.0,
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Find the cells of a section from the tables of all its blocks.
+    """Find the cells of a section on its own from the tables of all its blocks.
 
     Parameters
     ----------
@@ -52,25 +89,72 @@ def join_fragments(
     got another name, is a cell all the same, as nothing rises between its parts. Parts of a seed
     that is larger than a block are one fragment even before.
     """
-    ids = tables["ids"]
-    at = places(ids, tables["face_ids"])
-    beyond = [
-        _beside(tables, width, way, tables["face_kinds"] & kind > 0)
-        for kind, way in ((RIGHT, (0, 1)), (BELOW, (1, 0)))
-    ]
-    faces = np.concatenate(beyond, axis=1)
     if method == "threshold":
-        return ids, _united(len(ids), at[faces])
+        at = places(tables["ids"], tables["face_ids"])
+        return tables["ids"], _united(len(tables["ids"]), at[_faces(tables, width)])
+    graph = _graph(tables, width)
+    return graph.ids, graph.cells(boundary=boundary, method=method, smallest=smallest)
+
+
+def join_stack(
+    sections: Iterable[tuple[Tables, Tables]],
+    width: int,
+    *,
+    boundary: float = 0.6,
+    method: Literal["multicut", "mean"] = "mean",
+    smallest: float = 25.0,
+) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int64]]]:
+    """Find the cells of all sections of a volume, each with what its neighbours say about it.
+
+    Parameters
+    ----------
+    sections
+        In order, from `pool_fragments` and from `pool_overlaps`. Three of them are held at once.
+    width, boundary, method, smallest
+        As in `join_fragments`.
+
+    Yields
+    ------
+    ids, cells
+        As `join_fragments` returns them, of one section after the other.
+    """
+    options: dict[str, Any] = {"boundary": boundary, "method": method, "smallest": smallest}
+    window: list[_Section] = []
+    for tables, over in sections:
+        graph = _graph(tables, width)
+        window.append(_Section(graph, graph.cells(**options), over))
+        if len(window) > 1:
+            yield _again(window, len(window) - 2, options)
+        window = window[-2:]
+    if window:
+        yield _again(window, len(window) - 1, options)
+
+
+def _again(
+    window: Sequence[_Section], place: int, options: dict[str, Any]
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Join the fragments of a section once more, with what those before and after it say."""
+    here, beside = window[place], []
+    if place > 0:
+        beside.append(here.told(window[place - 1], window[place - 1].over, column=1))
+    if place + 1 < len(window):
+        beside.append(here.told(window[place + 1], here.over, column=0))
+    return here.graph.ids, here.graph.cells(beside=beside, **options)
+
+
+def _graph(tables: Tables, width: int) -> _Graph:
+    ids = tables["ids"]
+    faces, at = _faces(tables, width), places(ids, tables["face_ids"])
     seed = tables["face_kinds"] & SEED > 0
     near = [_beside(tables, width, way, seed) for way in ((0, 1), (1, -1), (1, 0), (1, 1))]
     same = np.concatenate(near, axis=1)
-    whole = _united(len(ids), at[same[:, seed[same[1]]]])
-    count = int(whole.max(initial=-1)) + 1
+    nodes = _united(len(ids), at[same[:, seed[same[1]]]])
+    count = int(nodes.max(initial=-1)) + 1
     floors = np.ones(count, tables["lowest"].dtype)
-    np.minimum.at(floors, whole, tables["lowest"])
+    np.minimum.at(floors, nodes, tables["lowest"])
     levels = tables["face_levels"][faces].max(axis=0)
     ends = np.sort(
-        np.concatenate((whole[places(ids, tables["pairs"])], whole[at[faces]].T)), axis=1
+        np.concatenate((nodes[places(ids, tables["pairs"])], nodes[at[faces]].T)), axis=1
     )
     apart = ends[:, 0] != ends[:, 1]
     found = ranks(
@@ -79,8 +163,7 @@ def join_fragments(
         np.concatenate((tables["counts"], np.ones(len(levels), np.int64)))[apart],
         floors,
     )
-    sizes = np.bincount(whole, tables["sizes"], count)
-    return ids, join(sizes, found, boundary=boundary, method=method, smallest=smallest)[whole]
+    return _Graph(ids, nodes, np.bincount(nodes, tables["sizes"], count), found)
 
 
 def join(
@@ -90,6 +173,7 @@ def join(
     boundary: float,
     method: Literal["multicut", "mean"] = "mean",
     smallest: float = 0.0,
+    beside: Sequence[Evidence] = (),
 ) -> NDArray[np.int64]:
     """Part a graph of fragments into cells.
 
@@ -101,6 +185,8 @@ def join(
         Contacts of fragments, which are called by their place in `sizes`.
     boundary, method, smallest
         See `segment_cells`.
+    beside
+        What neighbouring sections say about the contacts.
 
     Returns
     -------
@@ -108,11 +194,20 @@ def join(
         (n,), the cell of each fragment, from 0 on in the order of their first fragments.
     """
     if method == "multicut":
-        odds = _odds(boundary) - _odds(found.rise)
+        odds = _odds(boundary) - _against(found, beside)
         part = multicut(len(sizes), found.pairs, odds * found.length)
     else:
-        part = _agglomerated(found, len(sizes), boundary)
+        part = _agglomerated(found, len(sizes), boundary, beside)
     return _without_small(part, found, sizes, smallest)
+
+
+def _faces(tables: Tables, width: int) -> NDArray[np.int64]:
+    """Return rows of face pixels, and those of the ones beside them in another block."""
+    beyond = [
+        _beside(tables, width, way, tables["face_kinds"] & kind > 0)
+        for kind, way in ((RIGHT, (0, 1)), (BELOW, (1, 0)))
+    ]
+    return np.concatenate(beyond, axis=1)
 
 
 def _beside(
@@ -138,27 +233,42 @@ def _odds(share: NDArray[np.float64] | float) -> NDArray[np.float64]:
     return np.asarray(np.log(sure / (1 - sure)))
 
 
-def _agglomerated(found: Contacts, count: int, boundary: float) -> NDArray[np.int64]:
+def _against(found: Contacts, beside: Sequence[Evidence]) -> NDArray[np.float64]:
+    """Return the log-odds that two parts are two cells: by the rise, less what others say."""
+    odds = _odds(found.rise)
+    if not beside:
+        return odds
+    said = np.stack([other.odds(found.pairs) for other in beside])
+    known = np.isfinite(said)
+    total = np.where(known, said, 0).sum(axis=0)
+    return np.asarray(odds - total / np.maximum(known.sum(axis=0), 1))
+
+
+def _agglomerated(
+    found: Contacts, count: int, boundary: float, beside: Sequence[Evidence]
+) -> NDArray[np.int64]:
     """Join the two parts with the least rise between them, as long as it is below a boundary.
 
     The level between two parts is the mean over the contacts of their fragments, by length; the
     floor of a part is its minimum. So a fragment that is dark throughout is judged on its own as
-    long as it is alone, and together with the cell that it was joined to afterwards.
+    long as it is alone, and together with the cell that it was joined to afterwards. What other
+    sections say counts like a lower or a higher rise, and is taken anew after every round too.
     """
     part = np.arange(count)
     between = found
     while True:
-        rise = between.rise
+        against, rise = _against(between, beside), between.rise
         # All pairs that are nearest to each other join at once. Nothing that they touch comes
         # nearer by that, as a mean is no less than its least term and floors only fall, so it is
-        # what joining one by one gives. Among equals the longest contact comes first: by number
-        # a row of them would join one in a round.
-        order = np.lexsort((-between.length, rise))
+        # what joining one by one gives, but for what other sections say. Among equals the longest
+        # contact comes first: by number a row of them would join one in a round.
+        order = np.lexsort((-between.length, rise, against))
         place = np.empty(len(order), np.int64)
         place[order] = np.arange(len(order))
         first = np.full(len(between.floors), len(order))
         np.minimum.at(first, between.pairs.ravel(), np.repeat(place, 2))
-        joins = (first[between.pairs] == place[:, None]).all(axis=1) & (rise < boundary)
+        near = against < _odds(boundary) if beside else rise < boundary
+        joins = (first[between.pairs] == place[:, None]).all(axis=1) & near
         if not joins.any():
             return _united(count, np.stack((part, np.arange(count))))
         low, high = between.pairs[joins].T
@@ -166,6 +276,7 @@ def _agglomerated(found: Contacts, count: int, boundary: float) -> NDArray[np.in
         into[high] = low
         part = into[part]
         between = _between(into, between)
+        beside = [other.joined(into) for other in beside]
 
 
 def _without_small(

@@ -38,6 +38,7 @@ __all__ = [
     "pool_links",
     "thumbnail",
     "way_of",
+    "ways_of",
 ]
 
 #: Pixels of 4 nm: by how much cells grow into the membrane, so that thin ones still meet; and half
@@ -116,6 +117,32 @@ def way_of(
     for n, other in enumerate(sections[1:3]):
         found[n] = shift(sections[0], other, largest=largest, shrunk=shrinkage(shape))
     return found
+
+
+def ways_of(
+    membrane: NDArray[np.floating], *, largest: int = LARGEST_SHIFT, behind: int = 2
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Find how far the sections of a stack in memory lie beside each other.
+
+    Parameters
+    ----------
+    membrane
+        (Z, Y, X), what sections are aligned by, in [0, 1].
+    largest
+        See `alignment.shift`.
+    behind
+        With how many of the next sections each is compared, 1 or 2.
+
+    Returns
+    -------
+    ways, means
+        (Z, 2, 2), what `way_of` finds for every section, and (Z,) the mean of each.
+    """
+    shape = (membrane.shape[1], membrane.shape[2])
+    small = thumbnail(lambda box: membrane[:, *box.slices], shape)
+    found = [way_of(small[z : z + behind + 1], shape, largest=largest) for z in range(len(small))]
+    ways = np.array(found, np.int64).reshape(len(small), 2, 2)
+    return ways, small.mean(axis=(1, 2), dtype=np.float64)
 
 
 def link_block(

@@ -19,8 +19,7 @@ from axolemma.objects.linking import (
     LARGEST_SHIFT,
     link_block,
     pool_links,
-    thumbnail,
-    way_of,
+    ways_of,
 )
 from axolemma.objects.solvers import multicut
 from axolemma.objects.tables import Tables, looked_up, places
@@ -196,19 +195,17 @@ def _tables(
     **options: float,
 ) -> list[Tables]:
     """Return the tables of all sections of a stack, which is one block."""
-    depth, height, width = cells.shape
     shown = (cells == 0).astype(np.float32) if membrane is None else membrane
-    small = thumbnail(lambda box: shown[:, *box.slices], (height, width))
-    ways = [way_of(small[z : z + 3], (height, width), largest=largest_shift) for z in range(depth)]
+    ways, means = ways_of(shown, largest=largest_shift)
     whole = Box.of(cells.shape)
     tables = link_block(
         cells,
         membrane,
         read=whole,
         write=whole,
-        shape=(depth, height, width),
-        means=small.mean(axis=(1, 2), dtype=np.float64),
-        ways=np.array(ways, np.int64).reshape(depth, 2, 2),
+        shape=(cells.shape[0], cells.shape[1], cells.shape[2]),
+        means=means,
+        ways=ways,
         **options,
     )
     return [pool_links([table]) for table in tables]

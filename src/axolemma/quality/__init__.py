@@ -4,10 +4,18 @@
 are all that `judge` needs; `check_stack` does the three in memory, `check_volume` block by block.
 """
 
-from axolemma.quality.judgement import Finding, Kind, SectionReport, judge, usable
+from axolemma.quality.judgement import Finding, Kind, SectionReport, judge, summary, usable
 from axolemma.quality.sections import as_dict, check_stack, check_volume, write_csv
 from axolemma.quality.shifts import Shift, section_shift, section_shifts
-from axolemma.quality.statistics import HALO, Table, block_statistics, moments, pool
+from axolemma.quality.statistics import (
+    HALO,
+    Table,
+    block_statistics,
+    contrast,
+    grey_sums,
+    moments,
+    pool,
+)
 
 __all__ = [
     "HALO",
@@ -20,11 +28,14 @@ __all__ = [
     "block_statistics",
     "check_stack",
     "check_volume",
+    "contrast",
+    "grey_sums",
     "judge",
     "moments",
     "pool",
     "section_shift",
     "section_shifts",
+    "summary",
     "usable",
     "write_csv",
 ]

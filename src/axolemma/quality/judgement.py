@@ -1,7 +1,7 @@
 """From the sums of a volume's sections to what is wrong with each of them, and what to do."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy import ndimage
 from axolemma.quality.shifts import Shift
 from axolemma.quality.statistics import cell_side, moments
 
-__all__ = ["Finding", "Kind", "SectionReport", "judge", "usable"]
+__all__ = ["Finding", "Kind", "SectionReport", "judge", "summary", "usable"]
 
 Kind = Literal[
     "missing",
@@ -145,7 +145,9 @@ def usable(pooled: Mapping[str, NDArray[Any]]) -> list[int]:
     return np.flatnonzero(~_blank(pooled, _measures(pooled))).tolist()
 
 
-def judge(pooled: Mapping[str, NDArray[Any]], shifts: Iterable[Shift] = ()) -> list[SectionReport]:
+def judge(
+    pooled: Mapping[str, NDArray[Any]], shifts: Iterable[Shift] = (), *, first: int = 0
+) -> list[SectionReport]:
     """Say what is wrong with each section of a volume.
 
     Every section is held against those around it, five on either side, since grey values, noise and
@@ -159,6 +161,8 @@ def judge(pooled: Mapping[str, NDArray[Any]], shifts: Iterable[Shift] = ()) -> l
         From `quality.pool`.
     shifts
         From `quality.section_shifts` between `usable` sections; none are reported without.
+    first
+        Number of the first section, in what is told.
 
     Returns
     -------
@@ -173,8 +177,8 @@ def judge(pooled: Mapping[str, NDArray[Any]], shifts: Iterable[Shift] = ()) -> l
     if len(seen):
         unlike += _unusual(found, seen)
         unlike += _folded(pooled, found, seen)
-        unlike += _twins(pooled, seen, steps)
-        unlike += _shifted(seen, steps)
+        unlike += _twins(pooled, seen, steps, first)
+        unlike += _shifted(seen, steps, first)
     findings: list[list[Finding]] = [[] for _ in blank]
     for z, lost in enumerate(pooled["not_finite"].tolist()):
         if lost:
@@ -186,17 +190,47 @@ def judge(pooled: Mapping[str, NDArray[Any]], shifts: Iterable[Shift] = ()) -> l
         findings[z].append(finding)
     return [
         SectionReport(
-            z,
+            first + z,
             float(found.mean[z]),
             float(found.deviation[z]),
             float(found.sharpness[z]),
             float(found.noise[z]),
             int(pooled["not_finite"][z]),
-            steps[z] if z in steps and steps[z].clear else None,
+            _told(steps[z], first) if z in steps and steps[z].clear else None,
             tuple(findings[z]),
         )
         for z in range(len(blank))
     ]
+
+
+def summary(reports: Iterable[SectionReport]) -> str:
+    """Return in half a sentence which sections something is wrong with; empty where none is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from axolemma.quality import check_stack
+    >>> stack = np.random.default_rng(0).normal(size=(5, 32, 32))
+    >>> stack[2] = 0
+    >>> summary(check_stack(stack))
+    '2 missing'
+    """
+    by_kind: dict[Kind, list[int]] = {}
+    for report in reports:
+        for kind in dict.fromkeys(report.kinds):
+            by_kind.setdefault(kind, []).append(report.section)
+    return "; ".join(f"{_listed(sections)} {kind}" for kind, sections in by_kind.items())
+
+
+def _listed(sections: list[int]) -> str:
+    """Return numbers with runs shortened: 3, 7-9."""
+    cuts = np.flatnonzero(np.diff(sections) > 1) + 1
+    runs = [(int(run[0]), int(run[-1])) for run in np.split(np.array(sections), cuts)]
+    return ", ".join(f"{a}-{b}" if a < b else f"{a}" for a, b in runs)
+
+
+def _told(shift: Shift, first: int) -> Shift:
+    return replace(shift, section=first + shift.section, other=first + shift.other)
 
 
 def _finding(kind: Kind, says: str) -> Finding:
@@ -300,7 +334,7 @@ def _folded(
     # Deviations are those around it, since a fold widens that of its own section.
     spread = _usual(found.deviation[seen])
     off = [
-        (means - np.median(means)) / deviation
+        _off_middle(means) / deviation
         for means, deviation in zip(_cell_means(pooled, seen), spread, strict=True)
     ]
     wanted = min(_ACROSS * min(sides), _LONG)
@@ -311,6 +345,13 @@ def _folded(
             if length >= wanted:
                 says = f"a {what} band or crack, some {length:.0f} px long"
                 yield z, _finding("folded", says)
+
+
+def _off_middle(means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return by how much means differ from their median; 0 where there is none."""
+    known = np.isfinite(means)
+    middle = np.median(means[known]) if known.any() else 0.0
+    return np.where(known, means - middle, 0.0)
 
 
 def _cell_means(
@@ -341,21 +382,27 @@ def _longest(off: NDArray[np.float64], near: Sequence[NDArray[np.float64]], cell
 
 
 def _twins(
-    pooled: Mapping[str, NDArray[Any]], seen: NDArray[np.int64], steps: Mapping[int, Shift]
+    pooled: Mapping[str, NDArray[Any]],
+    seen: NDArray[np.int64],
+    steps: Mapping[int, Shift],
+    first: int,
 ) -> Iterator[tuple[int, Finding]]:
     """Yield the sections that are the one before them, or that one imaged again."""
     unlike = {z: 1 - shift.likeness for z, shift in steps.items() if shift.clear}
     usual = float(np.median(list(unlike.values()))) if unlike else 1.0
     names = ("total", "squares", "lowest", "highest", "steps", "cells")
     for one, other in zip(seen[:-1].tolist(), seen[1:].tolist(), strict=True):
-        if all(np.array_equal(pooled[name][one], pooled[name][other]) for name in names):
-            yield other, _finding("duplicate", f"the same pixels as section {one}")
+        pairs = ((pooled[name][one], pooled[name][other]) for name in names)
+        if all(np.array_equal(*pair, equal_nan=True) for pair in pairs):
+            yield other, _finding("duplicate", f"the same pixels as section {first + one}")
         elif unlike.get(other, 1.0) < _TWIN * usual:
-            says = f"like section {one}, correlation {steps[other].likeness:.2f}"
+            says = f"like section {first + one}, correlation {steps[other].likeness:.2f}"
             yield other, _finding("duplicate", says)
 
 
-def _shifted(seen: NDArray[np.int64], steps: Mapping[int, Shift]) -> Iterator[tuple[int, Finding]]:
+def _shifted(
+    seen: NDArray[np.int64], steps: Mapping[int, Shift], first: int
+) -> Iterator[tuple[int, Finding]]:
     """Yield the sections that lie beside the one before them, or beside both neighbours."""
     clear = {z: shift for z, shift in steps.items() if shift.clear}
     alone = False  # whether the section before lies beside its neighbours
@@ -371,7 +418,10 @@ def _shifted(seen: NDArray[np.int64], steps: Mapping[int, Shift]) -> Iterator[tu
         if was_alone:
             continue  # what shows here is the way back of the section before
         alone = returns
-        where = f"sections {shift.section} and {after}" if returns else f"section {shift.section}"
+        before = first + shift.section
+        where = f"section {before}"
+        if after is not None and returns:
+            where = f"sections {before} and {first + after}"
         says = f"lies {shift.length:.0f} px ({shift.rows:+d}, {shift.columns:+d}) beside {where}"
         treatment = _TREATMENT["shifted"]
         if max(abs(shift.rows), abs(shift.columns)) > _FOLLOWED:

@@ -23,13 +23,15 @@ VoxelSize = tuple[float, float, float]
 _SIDE = 2048  # px, the side of what is looked at at once
 
 
-def check_stack(stack: NDArray[Any]) -> list[SectionReport]:
+def check_stack(stack: NDArray[Any], *, first: int = 0) -> list[SectionReport]:
     """Say what is wrong with each section of a stack.
 
     Parameters
     ----------
     stack
         Grey values (Z, Y, X), any real dtype; constant sections, NaN and infinity are findings.
+    first
+        Number of the first section, in what is told.
 
     Returns
     -------
@@ -56,7 +58,7 @@ def check_stack(stack: NDArray[Any]) -> list[SectionReport]:
     whole = Box.of(stack.shape)
     pooled = pool([block_statistics(stack, read=whole, write=whole, shape=stack.shape)])
     shifts = section_shifts(lambda box: stack[box.slices], stack.shape, usable(pooled))
-    return judge(pooled, shifts)
+    return judge(pooled, shifts, first=first)
 
 
 def check_volume(

@@ -10,7 +10,18 @@ from numpy.typing import NDArray
 from axolemma.errors import InputError
 from axolemma.geometry import Box
 
-__all__ = ["CELL", "HALO", "LAGS", "Table", "block_statistics", "cell_side", "moments", "pool"]
+__all__ = [
+    "CELL",
+    "HALO",
+    "LAGS",
+    "Table",
+    "block_statistics",
+    "cell_side",
+    "contrast",
+    "grey_sums",
+    "moments",
+    "pool",
+]
 
 #: Small arrays by name, as `block_statistics` makes them and `pool` adds them up.
 Table = dict[str, NDArray[Any]]
@@ -39,7 +50,12 @@ def cell_side(shape: Sequence[int]) -> int:
 
 
 def block_statistics(
-    array: NDArray[Any], *, read: Box, write: Box, shape: tuple[int, ...]
+    array: NDArray[Any],
+    *,
+    read: Box,
+    write: Box,
+    shape: tuple[int, ...],
+    tissue: NDArray[np.bool_] | None = None,
 ) -> Table:
     """Return the sums that a block contributes to what is known of its sections.
 
@@ -54,6 +70,8 @@ def block_statistics(
         The block itself. The blocks of a volume cover it once.
     shape
         Of the volume.
+    tissue
+        Which voxels of `read` count at all; None for all.
 
     Returns
     -------
@@ -68,17 +86,19 @@ def block_statistics(
         - ``pairs``, ``steps`` (d, 3): pairs of pixels `LAGS` apart along y or x, and the sum of
           their squared differences;
         - ``bends`` (d,): the sum of squared second differences along y and x, of noise mainly;
-        - ``cells`` (d, y, x): sums over cells of `cell_side` pixels of the volume;
+        - ``cells`` (d, y, x): sums over cells of `cell_side` pixels of the volume, NaN of those
+          that are not all tissue;
         - ``at``, ``shape`` (3,): the first section and the row and the column of the first cell;
           that of the volume.
 
     Raises
     ------
     InputError
-        If `array` is not of `read`, or `read` lacks a part of the halo.
+        If `array` or `tissue` is not of `read`, or `read` lacks a part of the halo.
     """
-    if array.shape != read.shape or len(shape) != 3:
-        raise InputError(f"a block of shape {array.shape} is no array of the box {read.shape}")
+    for given in (array, *([] if tissue is None else [tissue])):
+        if given.shape != read.shape or len(shape) != 3:
+            raise InputError(f"a block of shape {given.shape} is no array of the box {read.shape}")
     needed = write.grow(HALO).clip(Box.of(shape))
     if any(a < b for a, b in zip(read.stop, needed.stop, strict=True)) or write.clip(read) != write:
         raise InputError(
@@ -87,10 +107,12 @@ def block_statistics(
         )
     side = cell_side(shape[1:])
     # Nothing before the block is looked at, and beyond it only what the volume has.
-    ahead = Box(write.start, needed.stop)
+    ahead = Box(write.start, needed.stop).within(read).slices
+    phase = [start % side for start in write.start[1:]]
+    counted = [None] * write.shape[0] if tissue is None else tissue[ahead]
     found = [
-        _section(section, write.shape[1:], [start % side for start in write.start[1:]], side)
-        for section in array[ahead.within(read).slices]
+        _section(section, where, write.shape[1:], phase, side)
+        for section, where in zip(array[ahead], counted, strict=True)
     ]
     table = {name: np.array([row[name] for row in found]) for name in found[0]}
     table["at"] = np.array([write.start[0], *(start // side for start in write.start[1:])])
@@ -168,69 +190,156 @@ def moments(pooled: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.float64], ND
     return mean, deviation
 
 
+def grey_sums(section: NDArray[Any], counted: NDArray[np.bool_] | None = None) -> Table:
+    """Return the sums of one section that `contrast` needs.
+
+    Parameters
+    ----------
+    section
+        Grey values (Y, X), any real dtype.
+    counted
+        Which pixels count; all where None.
+
+    Returns
+    -------
+    dict
+        As of `block_statistics`, what is of grey values alone, of one section.
+    """
+    values, known, lost = _known(section, counted)
+    return {name: np.array([value]) for name, value in _grey(values, known, lost).items()}
+
+
+def contrast(table: Mapping[str, NDArray[Any]], z: int = 0) -> tuple[float, float]:
+    """Return mean and standard deviation of a section, by which it is normalised.
+
+    Parameters
+    ----------
+    table
+        From `pool` or `grey_sums`.
+    z
+        Which of its sections.
+
+    Raises
+    ------
+    InputError
+        If a pixel is not finite, all are equal, or there are none.
+    """
+    row = {name: table[name][z : z + 1] for name in ("count", "total", "squares", "pivot")}
+    (mean,), (deviation,) = moments(row)
+    if table["not_finite"][z]:
+        raise InputError("a section holds values that are not finite (NaN or infinity)")
+    if not table["count"][z]:
+        raise InputError("a section has no pixel that counts")
+    if table["lowest"][z] == table["highest"][z]:
+        raise InputError(f"all pixels of a section are {mean:g}; there is nothing to see")
+    return float(mean), float(deviation)
+
+
+def _known(
+    section: NDArray[Any], counted: NDArray[np.bool_] | None
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None, NDArray[np.bool_] | None]:
+    """Return grey values to be summed up, which of them count, and which would if they were finite.
+
+    None where all count, or are finite.
+    """
+    values = section if _whole(section.dtype) else section.astype(np.float64)
+    finite = np.isfinite(values) if section.dtype.kind == "f" else None
+    if finite is None or finite.all():
+        return values, counted, None
+    lost = ~finite if counted is None else counted & ~finite
+    return values, finite if counted is None else counted & finite, lost
+
+
+def _whole(dtype: np.dtype[Any]) -> bool:
+    """Tell whether sums of such numbers are whole numbers that 64 bits hold."""
+    return dtype.kind in "biu" and dtype.itemsize <= 2
+
+
+def _grey(
+    values: NDArray[Any], known: NDArray[np.bool_] | None, lost: NDArray[np.bool_] | None
+) -> dict[str, Any]:
+    """Return the sums of grey values (Y, X)."""
+    some = values.ravel() if known is None else values[known]
+    pivot: float = _PIVOT.get(values.dtype.name, 0)
+    exact = _whole(values.dtype)
+    if not exact and some.size:
+        pivot = float(some.mean())
+    kind: Callable[[Any], float] = int if exact else float
+    total, squares = kind(0), kind(0)
+    for first in range(0, some.size, _STRIP):
+        off = some[first : first + _STRIP].astype(np.float64) - pivot
+        total += kind(off.sum())
+        squares += kind((off**2).sum())
+    return {
+        "count": some.size,
+        "not_finite": 0 if lost is None else np.count_nonzero(lost),
+        "pivot": pivot,
+        "total": total,
+        "squares": squares,
+        **_ends(some),
+    }
+
+
 def _section(
-    section: NDArray[Any], core: tuple[int, ...], phase: list[int], side: int
+    section: NDArray[Any],
+    counted: NDArray[np.bool_] | None,
+    core: tuple[int, ...],
+    phase: list[int],
+    side: int,
 ) -> dict[str, Any]:
     """Return the sums of the first `core` rows and columns of a section."""
-    exact = section.dtype.kind in "biu" and section.dtype.itemsize <= 2
-    values = section if exact else section.astype(np.float64)
-    finite = np.isfinite(values) if section.dtype.kind == "f" else None
-    if finite is not None and finite.all():
-        finite = None
-    inner = values[: core[0], : core[1]]
-    counted = inner.ravel() if finite is None else inner[finite[: core[0], : core[1]]]
-    pivot: float = _PIVOT.get(section.dtype.name, 0)
-    if not exact and counted.size:
-        pivot = float(counted.mean())
-    if finite is not None:
-        values = np.where(finite, values, pivot)
-    row: dict[str, Any] = {"count": counted.size, "not_finite": inner.size - counted.size}
-    row |= {"pivot": pivot, **_ends(counted)}
-    row |= _sums(values, finite, core, pivot, whole=exact)
+    values, known, lost = _known(section, counted)
+    here = np.s_[: core[0], : core[1]]
+    row = _grey(values[here], *(None if part is None else part[here] for part in (known, lost)))
+    if known is not None:
+        values = np.where(known, values, np.asarray(row["pivot"], values.dtype))
+    row |= _differences(values, known, core, row["pivot"])
     edges = [
         np.r_[0, np.arange(side - shift, length, side)]
         for shift, length in zip(phase, core, strict=True)
     ]
-    kind = np.int64 if exact else np.float64
-    across = np.add.reduceat(values[: core[0], : core[1]], edges[1], axis=1, dtype=kind)
+
+    def by_cell(part: NDArray[Any], kind: Any) -> NDArray[Any]:
+        across = np.add.reduceat(part[here], edges[1], axis=1, dtype=kind)
+        return np.asarray(np.add.reduceat(across, edges[0], axis=0))
+
     # Sums of small integers are whole numbers below 2²⁴ in all but the largest cells.
-    return row | {"cells": np.add.reduceat(across, edges[0], axis=0).astype(np.float32)}
+    cells = by_cell(values, np.int64 if _whole(values.dtype) else np.float64).astype(np.float32)
+    if counted is not None:
+        cells[by_cell(~counted, np.int64) > 0] = np.nan
+    return row | {"cells": cells}
 
 
-def _sums(
-    values: NDArray[Any],
-    finite: NDArray[np.bool_] | None,
-    core: tuple[int, ...],
-    pivot: float,
-    *,
-    whole: bool,
+def _differences(
+    values: NDArray[Any], known: NDArray[np.bool_] | None, core: tuple[int, ...], pivot: float
 ) -> dict[str, Any]:
-    """Return sums of values, squares and squared differences, strip by strip."""
+    """Return sums of squared differences, strip by strip."""
     height, width = core
-    kind: Callable[[Any], float] = int if whole else float
-    total, squares = kind(0), kind(0)
     pairs, steps, bends = np.zeros(len(LAGS), np.int64), np.zeros(len(LAGS)), 0.0
     tall = max(1, _STRIP // width)
     for first in range(0, height, tall):
         rows = min(tall, height - first)
         strip = values[first : first + rows + max(LAGS)].astype(np.float64) - pivot
-        known = None if finite is None else finite[first : first + rows + max(LAGS)]
-        core_strip = strip[:rows, :width]
-        total += kind(core_strip.sum())
-        squares += kind((core_strip**2).sum())
+        there = None if known is None else known[first : first + rows + max(LAGS)]
         for number, lag in enumerate(LAGS):
             for axis in (0, 1):
                 step = _step(strip, rows, width, lag, axis)
-                if known is None:
-                    pairs[number] += step.size
-                else:
-                    near, far = _ends_of(known, rows, width, lag, axis)
+                if there is not None:
+                    near, far = _ends_of(there, rows, width, lag, axis)
                     step = step[near & far]
-                    pairs[number] += step.size
+                pairs[number] += step.size
                 steps[number] += float((step**2).sum())
         bent = np.diff(np.diff(strip[: rows + 2, : width + 2], 2, axis=0), 2, axis=1)
+        if there is not None:
+            bent = bent[_surrounded(there[: rows + 2, : width + 2])]
         bends += float((bent**2).sum())
-    return {"total": total, "squares": squares, "pairs": pairs, "steps": steps, "bends": bends}
+    return {"pairs": pairs, "steps": steps, "bends": bends}
+
+
+def _surrounded(there: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell which pixels, but for the outermost ones, are there with all eight around them."""
+    column = there[:-2] & there[1:-1] & there[2:]
+    return np.asarray(column[:, :-2] & column[:, 1:-1] & column[:, 2:])
 
 
 def _ends_of(

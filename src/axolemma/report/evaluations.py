@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 
 from axolemma.errors import InputError
 from axolemma.evaluation import Evaluation, Located
-from axolemma.metrics import STACK_SCORES, ErrorKind, Interval, Score, error_map, grouped
+from axolemma.metrics import (
+    STACK_SCORES,
+    ErrorKind,
+    Interval,
+    Reliability,
+    Score,
+    error_map,
+    grouped,
+)
 from axolemma.pictures import ERROR_COLOURS, grey
 from axolemma.report import figures
 from axolemma.report.charts import Series, line_chart
@@ -77,6 +85,7 @@ def evaluation_document(
     parts = [
         Part("Result", _result(found)),
         Part("Section by section", _by_section(found)),
+        *_reliable(found),
         Part("Where it is wrong", _where(found, viewers, images is not None)),
         Part("What costs most", _costs(found, crops, prefix)),
         Part("Every score", _all_scores(found)),
@@ -252,6 +261,58 @@ def _by_section(found: Evaluation) -> Html:
     )
     body = table((*columns, ">V_rand*", ">V_info*"), rows, caption=caption)
     return joined(tag("div", *charts, class_="pair") if charts else "", body)
+
+
+def _reliable(found: Evaluation) -> list[Part]:
+    """Return the part on what the map's values mean; none for labels, which have no values."""
+    told, calibrated = found.suite.reliability, found.calibrated
+    if told is None:
+        return []
+    curves = [("the map", told), ("calibrated", calibrated)]
+    lines = [Series(name, *_points(of), "dotted") for name, of in curves if of is not None]
+    chart = line_chart(
+        [*lines, Series("as it should be", (0, 1), (0, 1))],
+        title="Reliability",
+        x="mean membrane probability of a bin",
+        y="share of its pixels that are membrane",
+        x_range=(0, 1),
+        y_range=(0, 1),
+    )
+    shares = line_chart(
+        [
+            Series(name, _points(of)[0], [n / of.pixels.sum() for n in of.pixels if n], "dotted")
+            for name, of in curves
+            if of is not None
+        ],
+        title="Pixels",
+        x="mean membrane probability of a bin",
+        y="share of all pixels",
+        x_range=(0, 1),
+        y_range=(0, 1),
+    )
+    words = (
+        f"The values of the map fall into {len(told.pixels)} bins. On average over the pixels of "
+        f"all sections they are {told.expected_error:.3f} off the share of membrane in their bin, "
+        f"the expected calibration error; in the worst bin {told.largest_error:.3f}."
+    )
+    if calibrated is not None:
+        words += (
+            " Calibrated by the two numbers that the model's validation chose, they are "
+            f"{calibrated.expected_error:.3f} off."
+        )
+    words += " Thresholds are chosen for the cells that they part, so they need not be at one half."
+    charts = tag(
+        "div",
+        figure(chart, "Above the straight line there is more membrane than the map says."),
+        figure(shares, "How many pixels each point stands for."),
+        class_="pair",
+    )
+    return [Part("What the map's values mean", joined(paragraph(words), charts))]
+
+
+def _points(told: Reliability) -> tuple[list[float], list[float]]:
+    predicted, found = told.curve()
+    return predicted.tolist(), found.tolist()
 
 
 def _line(values: dict[str, NDArray[np.float64]], z: int) -> list[float]:
@@ -513,6 +574,8 @@ def _record(run: Path) -> dict[str, Any]:
             except (OSError, ValueError) as error:
                 raise InputError(f"{run / name}: the record cannot be read ({error})") from error
             if isinstance(told, dict):
+                # Of what is found in the sections the notes have a sentence; it has many numbers.
+                told.pop("findings", None)
                 return told
     raise InputError(
         f"{run}: this folder holds neither run.json nor settings.json; name that of a segmentation "

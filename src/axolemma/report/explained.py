@@ -44,6 +44,8 @@ EXPLAINED = {
     "f1": "Harmonic mean of both; does not notice a gap.",
     "iou": "Membrane pixels in both over those in either.",
     "average_precision": "Area under precision against recall, over all thresholds.",
+    "calibration_error": "Of pixels that it calls membrane with p, how far from p the share is that"
+    " are; needs no threshold.",
     "cl_dice": "Centre lines inside the other's membrane; forgives thickness.",
     "boundary_f": "Contour pixels that lie near the other's contour.",
     "betti_0": "Difference of the numbers of pieces of membrane.",

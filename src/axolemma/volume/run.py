@@ -115,9 +115,9 @@ def run(
     check
         Called by the workers with each block that is done according to the ledger, and its
         tables; returns whether the data that it wrote is there and right. Where it does not, or
-        raises, the block is done again.
+        raises an `ImageError`, or something else again and again, the block is done again.
     retries
-        How often a block that failed is tried again, after all others.
+        How often a block that failed is tried again, after all others; its check too.
     advance
         Called at the start, and after each block.
 
@@ -143,7 +143,7 @@ def run(
     books = ledger.open(name)
     try:
         if check is not None:
-            _forget_wrong(check, blocks, books, engine)
+            _forget_wrong(check, blocks, books, engine, retries)
         _Run(name, work, blocks, books, engine, advance).all(retries)
     finally:
         books.sync()
@@ -172,18 +172,34 @@ class _Checked:
 
 
 def _forget_wrong(
-    check: Callable[[Block, Tables], bool], blocks: Sequence[Block], books: Pass, engine: Engine
+    check: Callable[[Block, Tables], bool],
+    blocks: Sequence[Block],
+    books: Pass,
+    engine: Engine,
+    retries: int,
 ) -> None:
-    """Take the blocks whose data is not right for not done."""
+    """Take the blocks whose data is not right, or cannot be looked at, for not done."""
 
-    def done() -> Iterator[Block]:
-        return (block for block in blocks if books.done(block.index))
+    def done(some: Sequence[Block]) -> Iterator[Block]:
+        return (block for block in some if books.done(block.index))
 
-    items = zip(done(), books.packed(block.index for block in done()), strict=True)
-    with closing(engine.results(_Checked(check), items)) as outcomes:
-        for outcome in outcomes:
-            if not outcome.value:
-                books.forget(outcome.item[0].index)
+    todo = blocks
+    for _ in range(retries + 1):
+        items = zip(done(todo), books.packed(block.index for block in done(todo)), strict=True)
+        unknown: list[Block] = []
+        with closing(engine.results(_Checked(check), items)) as outcomes:
+            for outcome in outcomes:
+                block, error = outcome.item[0], outcome.error
+                # What a store does not give now is there perhaps, and was dear.
+                if error is not None and not isinstance(error, ImageError):
+                    unknown.append(block)
+                elif not outcome.value:
+                    books.forget(block.index)
+        todo = unknown
+        if not todo:
+            return
+    for block in todo:
+        books.forget(block.index)
 
 
 class _Run:

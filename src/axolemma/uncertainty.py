@@ -1,0 +1,71 @@
+"""How unsure membrane maps are: of a pixel, of a place, and between several maps of one section."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+__all__ = ["disagreement", "entropy", "uncertainty_map"]
+
+
+def entropy(p: NDArray[Any]) -> NDArray[np.float64]:
+    r"""Return how undecided probabilities are: :math:`-p \log p - (1 - p) \log (1 - p)`.
+
+    In [0, log 2], 0 at 0 and 1, highest at one half.
+    """
+    # 0 log 0 is 0.
+    sure = np.clip(p.astype(np.float64), 1e-12, 1 - 1e-12)
+    return np.asarray(-sure * np.log(sure) - (1 - sure) * np.log1p(-sure))
+
+
+def uncertainty_map(section: NDArray[Any], *, smoothing: float) -> NDArray[np.float32]:
+    """Tell where a membrane map is likely to be wrong: its entropy, smoothed.
+
+    On the bank of every membrane a pixel or two are undecided, however sure the map is; where a
+    membrane may be there or not, many are. Smoothing tells the one from the other. It points at
+    more errors than disagreement between poses does, if not at the costliest ones
+    (docs/results/uncertainty.json).
+
+    Parameters
+    ----------
+    section
+        The membrane map (Y, X) in [0, 1].
+    smoothing
+        Standard deviation of the Gaussian in pixels; beyond the edge the section is mirrored.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        (Y, X) in [0, log 2].
+    """
+    return ndimage.gaussian_filter(entropy(section), smoothing).astype(np.float32)
+
+
+def disagreement(maps: NDArray[np.floating]) -> NDArray[np.float32]:
+    r"""Tell where several membrane maps of one section contradict each other.
+
+    .. math:: H\left(\frac{1}{n}\sum p_i\right) - \frac{1}{n}\sum H(p_i), \qquad
+        H(p) = -p \log p - (1 - p) \log (1 - p)
+
+    A pixel that all maps call undecided, as on the bank of every membrane, is 0: no annotation
+    would settle it. One that some call membrane and others interior is not.
+
+    Parameters
+    ----------
+    maps
+        (n, Y, X) in [0, 1].
+
+    Returns
+    -------
+    NDArray[np.float32]
+        (Y, X) in [0, log 2].
+
+    References
+    ----------
+    Houlsby et al. 2011, Bayesian active learning for classification and preference learning,
+    arXiv:1112.5745; with the poses of a section in place of drawn networks.
+    """
+    mean = np.asarray(np.mean(maps, axis=0, dtype=np.float64))
+    between = entropy(mean) - np.mean([entropy(each) for each in maps], axis=0)
+    return np.asarray(np.clip(between, 0, None), np.float32)

@@ -1,0 +1,36 @@
+"""Measures of how unsure maps are, by hand; where they are high."""
+
+import numpy as np
+
+from axolemma.uncertainty import disagreement, entropy, uncertainty_map
+
+
+def test_entropy_by_hand():
+    found = entropy(np.array([0.0, 0.5, 1.0, 0.25], np.float32))
+    quarter = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
+    np.testing.assert_allclose(found, [0, np.log(2), 0, quarter], atol=1e-9)
+
+
+def test_disagreement_by_hand():
+    # Two maps: certain and opposite; both undecided; equal; 1/4 and 3/4.
+    maps = np.array([[[0.0, 0.5, 0.9, 0.25]], [[1.0, 0.5, 0.9, 0.75]]])
+    quarter = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
+    expected = [[np.log(2), 0, 0, np.log(2) - quarter]]
+    np.testing.assert_allclose(disagreement(maps), expected, atol=1e-6)
+
+
+def test_an_undecided_place_is_less_sure_than_the_bank_of_a_membrane():
+    section = np.zeros((60, 60), np.float32)
+    section[:, 20:26] = 1
+    section[:, (19, 26)] = 0.5
+    section[20:32, 38:50] = 0.4
+    found = uncertainty_map(section, smoothing=2)
+    assert found.dtype == np.float32
+    assert found.shape == section.shape
+    assert 0 <= found.min() <= found.max() <= np.log(2)
+    assert found[26, 44] > 2 * found[:, 16:30].max()
+
+
+def test_it_keeps_the_mean_and_knows_no_edge():
+    section = np.full((20, 30), 0.5, np.float32)
+    np.testing.assert_allclose(uncertainty_map(section, smoothing=3), np.log(2), rtol=1e-6)
