@@ -136,7 +136,10 @@ def test_every_process_sees_a_gpu_of_its_own(monkeypatch):
         items = ["CUDA_VISIBLE_DEVICES"] * 20
         assert set(values(engine, toys.environment, items)) <= {"2", "GPU-7"}
         assert engine.workers == 2
+    with engine_from("processes:3") as engine:
+        assert [own["CUDA_VISIBLE_DEVICES"] for own in engine._free] == ["2", "GPU-7", "2"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "CUDA_VISIBLE_DEVICES" not in engine_from("processes")._free[0]
     with pytest.raises(SettingsError, match="no CUDA device"):
         engine_from("processes:gpu")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")

@@ -31,7 +31,7 @@ STOREYS = (
         "engines",
     ),
     ("models", "losses", "measure", "quality", "view", "convert"),
-    ("compiled", "datasets", "modelfile", "predict", "evaluation", "runs"),
+    ("compiled", "datasets", "modelfile", "predict", "evaluation", "runs", "distributed"),
     ("training", "segmentation", "augmentation", "suggestion", "volume", "estimate"),
     ("demo", "terminal", "compare", "report", "pipeline"),
     ("cli", "__main__"),

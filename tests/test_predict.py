@@ -5,8 +5,9 @@ from scipy import ndimage
 from torch import nn
 
 from axolemma import models
+from axolemma import predict as predict_room
 from axolemma.datasets import phantom_pairs
-from axolemma.errors import InputError, SettingsError
+from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.geometry import Box, grid
 from axolemma.modelfile import load_model
 from axolemma.predict import (
@@ -46,6 +47,89 @@ def stack_of(*shape, dtype=np.uint8, seed=0):
 
 def predict(network, stack, **options):
     return np.stack(list(membrane_map(network, stack, precision="fp32", device="cpu", **options)))
+
+
+class Limited(nn.Module):
+    """A network for which memory is too small above so many pixels at once."""
+
+    def __init__(self, network, most, error=None):
+        super().__init__()
+        # With nothing left to fold into it, it is not copied either.
+        self.network, self.most = models.fused(network), most
+        self.error = error or torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        self.stride, self.passes = network.stride, []
+
+    def forward(self, x):
+        self.passes.append((x.shape[0], *x.shape[2:]))
+        if x[:, 0].numel() > self.most:
+            raise self.error
+        return self.network(x)
+
+
+@pytest.fixture
+def together(monkeypatch):
+    """Let the processor take several poses at once, as a GPU does."""
+    monkeypatch.setitem(predict_room._AT_ONCE, "cpu", 2048**2)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 96)])
+@pytest.mark.parametrize("average", ["none", "flips", "dihedral"])
+def test_poses_at_once_are_those_one_by_one(network, shape, average, monkeypatch):
+    stack = stack_of(1, *shape)
+    one_by_one = predict(network, stack, average=average)
+    monkeypatch.setitem(predict_room._AT_ONCE, "cpu", 2048**2)
+    limited = Limited(network, 2048**2)
+    np.testing.assert_allclose(predict(limited, stack, average=average), one_by_one, atol=1e-6)
+    many = {"none": 1, "flips": 4, "dihedral": 8}[average]
+    square = shape[0] == shape[1]
+    assert len(limited.passes) == (1 if square or average != "dihedral" else 2)
+    assert sum(batch for batch, *_ in limited.passes) == many
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] CPUAllocator: can't allocate memory"),
+        RuntimeError("CUDNN_STATUS_ALLOC_FAILED"),
+    ],
+    ids=str,
+)
+def test_too_many_poses_are_halved_for_good(network, together, caplog, error):
+    stack = stack_of(2, 96, 96)
+    limited = Limited(network, 3 * 160**2, error)
+    found = predict(limited, stack, average="dihedral")
+    assert [batch for batch, *_ in limited.passes] == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]
+    assert [line.split(" (")[0] for line in caplog.messages] == [
+        f"too little memory for {many} × 160 × 160 pixels at once" for many in (8, 4)
+    ]
+    assert str(error) in caplog.text
+    assert "going on with half of it" in caplog.text
+    np.testing.assert_allclose(found, predict(network, stack, average="dihedral"), atol=1e-6)
+
+
+def test_a_tile_that_is_too_large_is_cut(network, caplog):
+    stack = stack_of(1, 900, 1300)
+    limited, told = Limited(network, 800**2), []
+    found = predict(limited, stack, average="flips", advance=told.append)
+    np.testing.assert_allclose(found, predict(network, stack, average="flips"), atol=1e-3)
+    assert sum(told) == pytest.approx(stack.size, abs=10)
+    assert [line.split(" at")[0] for line in caplog.messages] == [
+        "too little memory for 1 × 992 × 1376 pixels"
+    ]
+
+
+def test_memory_for_no_tile_at_all(network, caplog):
+    with pytest.raises(AxolemmaError, match=r"memory for this network even on \d+ × \d+"):
+        predict(Limited(network, 100), stack_of(1, 700, 700))
+    assert len(caplog.messages) > 1
+
+
+def test_other_failures_are_not_taken_for_want_of_memory(network, caplog):
+    limited = Limited(network, 100, RuntimeError("a mistake"))
+    with pytest.raises(RuntimeError, match="a mistake"):
+        predict(limited, stack_of(1, 64, 64))
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize("shape", [(900, 700), (333, 1100)])
@@ -213,9 +297,15 @@ def test_what_cannot_be_predicted(network, stack, match):
         predict(network, stack)
 
 
-def test_devices():
+def test_devices(monkeypatch):
     assert choose_device("cpu").type == "cpu"
     assert choose_device("auto").type in ("cpu", "cuda")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: True)
+        patch.setattr(torch.cuda, "device_count", lambda: 1)
+        assert choose_device("cuda:0") == torch.device("cuda", 0)
+        with pytest.raises(SettingsError, match="no device 'cuda:1' for this process, which sees"):
+            choose_device("cuda:1")
     with pytest.raises(SettingsError, match="unknown device 'tpu'"):
         choose_device("tpu")
     if not torch.cuda.is_available():

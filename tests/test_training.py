@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -626,6 +627,22 @@ def test_crops_hold_what_is_annotated(partial, monkeypatch, tmp_path):
     fit(partial, settings(steps=40, crop=32), tmp_path / "run")
     assert np.mean(np.array(shares) > 0) > 0.95
     assert np.mean(shares) > 0.4
+
+
+def test_the_next_batch_is_cut_while_this_one_is_learned_from():
+    begun = [threading.Event() for _ in range(5)]
+
+    def cut(step):
+        begun[step].set()
+        return step, threading.get_ident()
+
+    batches = training._ahead(cut, 2)
+    assert next(batches)[0] == 2
+    assert begun[3].wait(30)  # nobody has asked for it yet
+    step, thread = next(batches)
+    assert step == 3
+    assert thread != threading.get_ident()
+    batches.close()
 
 
 def test_only_what_is_annotated_is_validated(partial, pairs, tmp_path):

@@ -232,21 +232,27 @@ def train(
     settings = check(TrainSettings, values)
 
     from axolemma import datasets, models
+    from axolemma.distributed import joined
     from axolemma.training import Laps, fit
 
     models.check_name(settings.model)
     pairs = datasets.load(
         settings.data, truth_is=settings.truth_is, ignore_value=settings.ignore_value
     )
-    for note in pairs.notes:
-        _plain(f"note: {note}")
     what = settings.model if settings.start is None else Path(settings.start).stem
     run = output or Path("runs") / f"{Path(settings.data).name}-{what}-{settings.seed}"
-    if not (run / "model.safetensors").is_file():
-        _foresee_training(pairs, settings, run)
     laps = Laps() if profile else None
-    with _training_bar() as report:
-        trained = fit(pairs, settings, run, report=report, say=_plain, lap=laps or (lambda _: None))
+    lap = laps or (lambda _: None)
+    with joined() as team:
+        for note in pairs.notes if team.first else ():
+            _plain(f"note: {note}")
+        if not (run / "model.safetensors").is_file():
+            team.led(lambda: _foresee_training(pairs, settings, run))
+        if not team.first:
+            fit(pairs, settings, run, lap=lap, team=team)
+            return
+        with _training_bar() as report:
+            trained = fit(pairs, settings, run, report=report, say=_plain, lap=lap, team=team)
     if laps is not None:
         _show_laps(laps.seconds)
     if as_json:

@@ -1,9 +1,11 @@
 """A stack through a network: normalised, tiled, averaged. Numpy in, numpy out."""
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -11,12 +13,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from axolemma.errors import InputError, SettingsError
+from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.geometry import Box, grid
 from axolemma.models import fused
 from axolemma.quality import contrast, grey_sums
 from axolemma.sampling import mirrored, resampled, samples
 from axolemma.tiles import tiles
+
+_log = logging.getLogger(__name__)
 
 __all__ = [
     "HALO",
@@ -65,6 +69,19 @@ MARGIN, RAMP = 160, 32
 #: predicts in the whole.
 HALO = MARGIN + RAMP
 
+#: Pixels that pass a network at once, on a GPU in several poses where a tile is smaller. More of
+#: them would only take memory. A processor takes one pose after the other.
+_AT_ONCE = {"cuda": TILE**2, "cpu": 0}
+
+#: What so many pixels at once proved too much for: networks, and half of what they were given.
+_MOST: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+
+#: Smallest side in pixels of a tile that is tried for want of memory.
+_SMALLEST_TILE = 512
+
+#: What libraries say that are not torch, or torch where it has no exception for it.
+_NO_MEMORY = ("can't allocate memory", "bad_alloc", "ALLOC_FAILED")
+
 #: What tells the polarity: the largest side in pixels of the part of a section that is looked at,
 #: the smoothing of its lines in a network's pixels, and the ratio from which one kind prevails.
 _GLANCE, _LINE, _CLEARLY = 1024, 2.5, 1.1
@@ -97,7 +114,13 @@ def choose_device(wish: str = "auto") -> torch.device:
         raise SettingsError(f"unknown device '{wish}'; known: auto, cpu, cuda")
     if wish != "cpu" and not torch.cuda.is_available():
         raise SettingsError(f"device '{wish}' is not available here; take cpu or auto")
-    return torch.device(wish)
+    device = torch.device(wish)
+    if ":" in wish and device.type == "cuda" and device.index >= torch.cuda.device_count():
+        raise SettingsError(
+            f"there is no device '{wish}' for this process, which sees {torch.cuda.device_count()};"
+            " take cuda; workers see one GPU each, CUDA_VISIBLE_DEVICES says which there are"
+        )
+    return device
 
 
 def choose_precision(wish: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
@@ -499,6 +522,12 @@ def predict_part(
     -------
     NDArray[np.float32]
         The membrane map of the part in [0, 1], within 1e-3 of the same part of the whole's.
+
+    Raises
+    ------
+    AxolemmaError
+        If there is too little memory even for a small tile. A larger one that is too large is
+        halved, which the log tells.
     """
     stride = int(network.stride)  # type: ignore[arg-type]
     seen = magnified_shape(whole, magnification)
@@ -519,17 +548,26 @@ def predict_part(
     same = seen == tuple(whole)
     result = np.zeros(wanted.shape, np.float32) if out is None or not same else out
     result[...] = 0
+    canvas = _canvas(result, device)
     shape = (looked.shape[0], looked.shape[1])
+    before: torch.cuda.Event | None = None
     for piece in tiles(shape, size=tile + 2 * frame, margin=MARGIN, ramp=RAMP, multiple=stride):
         box = piece.box.moved(looked.start)
-        crop = torch.from_numpy(_seen(read, box, whole, seen)[None]).to(device)
-        with torch.inference_mode(), autocast(precision, device):
-            probability = _averaged(network, crop, average)
         kept = box.clip(wanted)
-        weighted = piece.weight * probability.float().cpu().numpy()
-        result[kept.within(wanted).slices] += weighted[kept.within(box).slices]
-        share = piece.weight[kept.within(box).slices].sum() / result.size
-        advance(round(float(share) * math.prod(part.shape)))
+        weight = piece.weight[kept.within(box).slices]
+        crop = _sent(_seen(read, box, whole, seen)[None], device)
+        with torch.inference_mode(), autocast(precision, device):
+            probability = _averaged(network, crop, average)[kept.within(box).slices]
+            weighted = probability.to(canvas.device) * _sent(weight, canvas.device)
+            canvas[kept.within(wanted).slices] += weighted
+        if device.type == "cuda":
+            # A GPU computes while the next tile is read; two that wait for it would only pile up.
+            if before is not None:
+                before.synchronize()
+            before = torch.cuda.current_stream(device).record_event()
+        advance(round(float(weight.sum() / result.size) * math.prod(part.shape)))
+    if canvas.device.type == "cuda":
+        torch.from_numpy(result).copy_(canvas)
     # The weights of tiles and of pixels add up to 1 but for rounding.
     map_ = result if same else resampled(result[None], *back)[0]
     return np.clip(map_, 0, 1, out=map_ if out is None else out)
@@ -552,12 +590,77 @@ def _seen(
     return np.ascontiguousarray(section[:, rows[:, None], columns], np.float32)
 
 
+def _canvas(result: NDArray[np.float32], device: torch.device) -> Tensor:
+    """Return where the tiles of a map are added up: itself, or zeros where a GPU has room for it.
+
+    A quarter of its free memory at most, for most of it is the network's.
+    """
+    if device.type == "cuda" and 4 * result.nbytes <= torch.cuda.mem_get_info(device)[0]:
+        return torch.zeros(result.shape, device=device)
+    return torch.from_numpy(result)
+
+
+def _sent(array: NDArray[np.float32], device: torch.device) -> Tensor:
+    """Return an array as a tensor on a device; to a GPU it may still be on its way."""
+    found = torch.from_numpy(array)
+    return found.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else found
+
+
 def _averaged(network: nn.Module, crop: Tensor, average: Average) -> Tensor:
-    """Average the probabilities of one crop (1, C, Y, X) over its poses, (Y, X)."""
-    total = torch.zeros(crop.shape[-2:], device=crop.device)
-    for flip, turns in _POSES[average]:
-        posed = torch.rot90(crop.flip(-1) if flip else crop, turns, (-2, -1))
-        posed = posed.contiguous(memory_format=torch.channels_last)
-        map_ = torch.rot90(network(posed)[0, 0].float().sigmoid(), -turns, (-2, -1))
-        total += map_.flip(-1) if flip else map_
-    return total / len(_POSES[average])
+    """Average the probabilities of one crop (1, C, Y, X) over its poses, (Y, X).
+
+    In passes as large as memory allows: where it is too small for one it is tried with half the
+    poses, and below one with smaller tiles, from then on.
+    """
+    height, width = crop.shape[-2:]
+    pixels, poses = height * width, len(_POSES[average])
+    while pixels <= (most := _MOST.get(network, math.inf)):
+        many = min(poses, max(1, int(min(most, _AT_ONCE[crop.device.type]) // pixels)))
+        try:
+            return _passed(network, crop, average, many)
+        except RuntimeError as error:
+            if not _is_want_of_memory(error):
+                raise
+            _log.warning(
+                "too little memory for %d × %d × %d pixels at once (%s); going on with half of it",
+                *(many, height, width, str(error).partition("\n")[0]),
+            )
+        # Out here, where the exception no longer holds on to what the pass had allocated.
+        _MOST[network] = many * pixels // 2
+        if crop.device.type == "cuda":
+            torch.cuda.empty_cache()
+    side = math.isqrt(_MOST[network])
+    if side < _SMALLEST_TILE:
+        raise AxolemmaError(
+            f"there is too little memory for this network even on {height} × {width} pixels; free"
+            " some, or take another device or a smaller network"
+        )
+    total = torch.zeros(height, width, device=crop.device)
+    stride = int(network.stride)  # type: ignore[arg-type]
+    for piece in tiles((height, width), size=side, margin=MARGIN, ramp=RAMP, multiple=stride):
+        rows, columns = piece.box.slices
+        found = _averaged(network, crop[..., rows, columns], average)
+        total[rows, columns] += found * torch.from_numpy(piece.weight).to(total.device)
+    return total
+
+
+def _is_want_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(
+        words in str(error) for words in _NO_MEMORY
+    )
+
+
+def _passed(network: nn.Module, crop: Tensor, average: Average, many: int) -> Tensor:
+    """Average the probabilities of one crop over its poses, so `many` of them in every pass."""
+    poses, total = _POSES[average], torch.zeros(crop.shape[-2:], device=crop.device)
+    # What is turned by a quarter is as high as the other is wide, and can be no part of its batch.
+    upright = many == 1 or crop.shape[-2] == crop.shape[-1]
+    alike = [poses] if upright else [[p for p in poses if p[1] % 2 == odd] for odd in (0, 1)]
+    for group in (same[n : n + many] for same in alike for n in range(0, len(same), many)):
+        turned = [torch.rot90(crop.flip(-1) if flip else crop, n, (-2, -1)) for flip, n in group]
+        batch = torch.cat(turned).contiguous(memory_format=torch.channels_last)
+        maps = network(batch)[:, 0].float().sigmoid()
+        for map_, (flip, turns) in zip(maps, group, strict=True):
+            map_ = torch.rot90(map_, -turns, (-2, -1))
+            total += map_.flip(-1) if flip else map_
+    return total / len(poses)

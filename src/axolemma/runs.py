@@ -55,10 +55,15 @@ class Weights:
 
 
 class Metrics:
-    """The file of reports; lines after the resumed step are dropped, they will come again."""
+    """The file of reports; lines after the resumed step are dropped, they will come again.
 
-    def __init__(self, path: Path, *, up_to: int) -> None:
-        self._path = path
+    Where it is not `mine`, another process writes it.
+    """
+
+    def __init__(self, path: Path, *, up_to: int, mine: bool = True) -> None:
+        self._path, self._mine = path, mine
+        if not mine:
+            return
         lines = path.read_text("utf-8", "replace").splitlines() if path.exists() else []
         kept = []
         for line in lines:
@@ -71,8 +76,9 @@ class Metrics:
 
     def write(self, **values: Any) -> None:
         """Append one line."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        if self._mine:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
 
 
 def open_run(

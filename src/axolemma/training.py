@@ -1,9 +1,10 @@
 """Training: one linear loop, top to bottom; `runs` keeps what it needs to go on."""
 
 import copy
+import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from axolemma import augment, augment_keras, datasets, losses, models
 from axolemma.calibration import fit_calibration
 from axolemma.datasets import Pairs, data_hash
+from axolemma.distributed import ALONE, Team, joined
+from axolemma.engines.cores import cores
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import parse_slices
 from axolemma.labels import IGNORED
@@ -61,6 +64,9 @@ EPOCH = 300
 
 #: Sections (C, Y, X) and their truth (Y, X), cut out.
 _Crop = tuple[NDArray[np.float32], NDArray[np.uint8]]
+
+#: Crops (N, C, Y, X) and their truth (N, 1, Y, X).
+_Batch = tuple[Tensor, Tensor]
 
 AVERAGES: tuple[Average, ...] = ("none", "flips", "dihedral")
 
@@ -156,7 +162,8 @@ def train(
                 "the truth holds other values than 0 (interior), 1 (membrane) and 2 (not annotated)"
             )
         data = Pairs("arrays", images, truth.astype(np.uint8))
-    return fit(data, chosen, run, report=report)
+    with joined() as team:
+        return fit(data, chosen, run, report=report, team=team)
 
 
 def split(settings: TrainSettings, count: int) -> tuple[range, range]:
@@ -208,6 +215,7 @@ def fit(
     report: Callable[[Progress], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
     lap: Callable[[str], None] = lambda _: None,
+    team: Team = ALONE,
 ) -> Model:
     """Train a network, or go on with a training that was interrupted.
 
@@ -229,6 +237,9 @@ def fit(
         Called with a sentence or two at the start.
     lap
         Called with the name of each part of the work when that is done, see `Laps`.
+    team
+        The processes that share the work, see `distributed`. All of them call this, with the same
+        arguments, and see the same folder; the first one writes, reports and says.
 
     Returns
     -------
@@ -238,14 +249,16 @@ def fit(
     Raises
     ------
     SettingsError
-        If settings are wrong, do not fit the weights to start from, or differ from those of the
-        run that is there.
+        If settings are wrong, do not fit the weights to start from, differ from those of the run
+        that is there, or the batch cannot be shared out evenly.
     InputError
         If nothing is annotated where it is needed, a section is unusable or the folder cannot
         be written.
     AxolemmaError
         If the loss is no longer finite.
     """
+    if not team.first:
+        report, say = (lambda _: None), (lambda _: None)
     used, chosen = split(settings, len(data.images))
     # From here on there are the used sections only, numbered from 0: nothing else can leak in.
     data = data.slices(used)
@@ -263,7 +276,8 @@ def fit(
     loss_of = losses.build(settings.loss, **options)
     settings, start, arguments, network = begin(settings)
     context = settings.context
-    device = choose_device(settings.device)
+    device = team.device(choose_device(settings.device))
+    mine = team.share(settings.batch)
     precision = choose_precision(settings.precision, device)
     _check_crop(network, settings, data.images.shape)
     images, truth = _prepare(data, used.start), data.truth
@@ -274,11 +288,15 @@ def fit(
             " pixels out; take preset axolemma or none where not all is annotated"
         )
     black = [-float(section.mean() / section.std()) for section in data.images]
-    run = open_run(
-        Path(run),
-        settings,
-        data_sha256=data_hash(images, truth),
-        start_sha256=None if start is None else state_hash(start.network),
+    run = Path(run)
+    team.led(
+        partial(
+            open_run,
+            run,
+            settings,
+            data_sha256=data_hash(images, truth),
+            start_sha256=None if start is None else state_hash(start.network),
+        )
     )
     if (run / "model.safetensors").is_file():
         (run / "state.safetensors").unlink(missing_ok=True)
@@ -288,6 +306,7 @@ def fit(
     place(network, device)
     average = copy.deepcopy(network).eval().requires_grad_(False)
     best = copy.deepcopy(average)
+    learner = team.learner(network, device)
     # Scales and biases are not shrunk: that would fight the normalisation.
     parts: list[dict[str, Any]] = [
         {"params": [p for p in network.parameters() if p.ndim > 1]},
@@ -310,7 +329,7 @@ def fit(
     if resumed := (run / "state.safetensors").is_file():
         state = load_state(run, weights)
         say(f"going on in {run} from step {state.step}")
-    metrics = Metrics(run / "metrics.jsonl", up_to=state.step if resumed else -1)
+    metrics = Metrics(run / "metrics.jsonl", up_to=state.step if resumed else -1, mine=team.first)
     # A validation predicts in 4 poses; the last ones in 4, then in 1 + 4, then in 8.
     clock = _Clock(
         settings,
@@ -322,19 +341,17 @@ def fit(
     def mapped(candidate: nn.Module, kind: Average, sections: list[int]) -> NDArray[np.float32]:
         """Predict sections."""
         candidate = ready(candidate, device)
-        maps = np.stack(
-            [
-                predict_section(
-                    candidate,
-                    images[neighbours(z, context, len(images))],
-                    magnification=settings.magnification,
-                    average=kind,
-                    precision=precision,
-                    device=device,
-                )
-                for z in sections
-            ]
-        )
+        maps = np.zeros((len(sections), *images.shape[1:]), np.float32)
+        for n in range(team.rank, len(sections), team.size):
+            maps[n] = predict_section(
+                candidate,
+                images[neighbours(sections[n], context, len(images))],
+                magnification=settings.magnification,
+                average=kind,
+                precision=precision,
+                device=device,
+            )
+        maps = team.summed(maps)  # each section comes from one process, and is 0 in the others
         if not np.isfinite(maps).all():
             raise AxolemmaError("the network predicts NaN; try a lower learning_rate")
         return maps
@@ -378,27 +395,36 @@ def fit(
     shares = areas / areas.sum() if sparse else None
     if start is not None and not resumed:
         validate_average(0.0)  # A training that makes the start worse must not replace it.
-    pool = ThreadPoolExecutor(torch.get_num_threads())
+    on_gpu = device.type == "cuda"
+    pool = ThreadPoolExecutor(max(1, cores() // team.here) if on_gpu else torch.get_num_threads())
+
+    def cut(step: int) -> _Batch:
+        # Chance depends on seed and step alone, so a resumed run draws what it would have drawn.
+        rng = np.random.default_rng((settings.seed, step))
+        sections = rng.choice(train_set, settings.batch, p=shares)
+        crops, drawn = _batch(rng, images, target, sections, mine, settings, black, pool)
+        return (crops.pin_memory(), drawn.pin_memory()) if on_gpu else (crops, drawn)
+
+    # While a GPU works, processors are free; where they work themselves it was slower.
+    batches = _ahead(cut, state.step) if on_gpu else map(cut, itertools.count(state.step))
     lap("beginning")
-    while (done := clock.done(state)) < 1:
+    while (done := team.agreed(clock.done(state))) < 1:
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * schedule(done, state.step, settings.schedule)
-        # Chance depends on seed and step alone, so a resumed run draws what it would have drawn.
         torch.manual_seed((settings.seed << 32) + state.step)
-        rng = np.random.default_rng((settings.seed, state.step))
-        sections = rng.choice(train_set, settings.batch, p=shares)
-        crops, drawn = _batch(rng, images, target, sections, settings, black, pool)
+        crops, drawn = next(batches)
         lap("crops")
-        crops = crops.to(device, memory_format=torch.channels_last)
-        drawn = drawn.to(device)
+        crops = crops.to(device, non_blocking=True, memory_format=torch.channels_last)
+        drawn = drawn.to(device, non_blocking=True)
         lap("transfer")
         with autocast(precision, device):
-            heads = models.heads(network, crops)
+            heads = learner(crops)
         lap("forward")
+        drawn = team.whole(drawn)
         counted = (drawn != IGNORED).float() if sparse else None
         target_map = (drawn == 1).float()
         loss = torch.stack(
-            [loss_of(logits.float(), target_map, counted) for logits in heads]
+            [loss_of(team.whole(logits.float()), target_map, counted) for logits in heads]
         ).mean()
         optimizer.zero_grad(set_to_none=True)
         lap("loss")
@@ -415,7 +441,7 @@ def fit(
                 f"the loss became {recent[-1]} in step {state.step}; try a lower learning_rate"
             )
 
-        done = clock.done(state)
+        done = team.agreed(clock.done(state))
         if state.validations < len(VALIDATIONS) and done >= VALIDATIONS[state.validations]:
             while state.validations < len(VALIDATIONS) and done >= VALIDATIONS[state.validations]:
                 state.validations += 1
@@ -428,7 +454,7 @@ def fit(
             recent.clear()
             metrics.write(step=state.step, done=done, loss=mean, seconds=clock.elapsed())
             report(Progress(state.step, done, mean, state.v_rand, clock.seconds_left(state)))
-        if now - saved >= settings.save_every:
+        if team.first and now - saved >= settings.save_every:
             state.seconds = clock.elapsed()
             save_state(run, state, weights)
             saved = time.monotonic()
@@ -477,7 +503,7 @@ def fit(
         },
         licence=_terms(data.terms, "" if start is None else start.info.licence),
     )
-    save_model(run / "model.safetensors", best, info)
+    team.led(partial(save_model, run / "model.safetensors", best, info))
     (run / "state.safetensors").unlink(missing_ok=True)
     lap("thresholds and boundary")
     return Model(best.cpu(), info, str(run / "model.safetensors"))
@@ -714,17 +740,28 @@ def _thickened(truth: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:
     return np.where(truth == IGNORED, truth, np.stack(grown).astype(np.uint8))
 
 
+def _ahead(cut: Callable[[int], _Batch], step: int) -> Iterator[_Batch]:
+    """Yield the batch of each step from `step` on, and cut the next one meanwhile."""
+    with ThreadPoolExecutor(1) as beside:
+        coming = beside.submit(cut, step)
+        for later in itertools.count(step + 1):
+            batch, coming = coming.result(), beside.submit(cut, later)
+            yield batch
+
+
 def _batch(
     rng: np.random.Generator,
     images: NDArray[np.float32],
     truth: NDArray[np.uint8],
     sections: NDArray[np.int64],
+    mine: range,
     settings: TrainSettings,
     black: list[float],
     pool: Executor,
-) -> tuple[Tensor, Tensor]:
+) -> _Batch:
+    """Cut those crops of a batch that are `mine`."""
     size, shape = (settings.crop, settings.crop), truth.shape[1:]
-    # Chance is drawn in order, here; what is drawn is carried out side by side.
+    # Chance is drawn in order, here, for all; what is drawn is carried out side by side.
     jobs: list[Callable[[], _Crop]] = []
     for z in sections:
         near = neighbours(int(z), settings.context, len(images))
@@ -743,7 +780,7 @@ def _batch(
             corner = _aimed(rng, truth[z], size)
         levels = [black[k] for k in near]
         jobs.append(partial(_whole_section, *pair, moves, levels, corner, size))
-    crops, masks = zip(*pool.map(lambda job: job(), jobs), strict=True)
+    crops, masks = zip(*pool.map(lambda k: jobs[k](), mine), strict=True)
     return (
         torch.from_numpy(np.stack(crops)),
         torch.from_numpy(np.stack(masks)[:, None].astype(np.float32)),

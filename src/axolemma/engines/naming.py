@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from axolemma.engines.cluster import Dask
-from axolemma.engines.cores import gpus
+from axolemma.engines.cores import cores, gpus
 from axolemma.engines.outcomes import Engine
 from axolemma.engines.processes import Processes
 from axolemma.engines.serial import Serial
@@ -38,10 +38,11 @@ def engine_from(name: str) -> Engine:
     ----------
     name
         ``serial``: in this process. ``processes`` or ``processes:4``: as many processes as there
-        are cores, or four. ``processes:gpu``: one process for each graphics processor, which sees
-        no other. ``dask://``: dask workers on this machine. ``dask://host:8786``: the workers of
-        the scheduler there. ``dask+file://scheduler.json``: of the scheduler that wrote this file;
-        three slashes begin an absolute path. The dask engines take options, see `Dask`:
+        are cores, or four, each of which sees one graphics processor where there are any: the first
+        the first, and so on, in turn. ``processes:gpu``: one process for each of them. ``dask://``:
+        dask workers on this machine. ``dask://host:8786``: the workers of the scheduler there.
+        ``dask+file://scheduler.json``: of the scheduler that wrote this file; three slashes begin
+        an absolute path. The dask engines take options, see `Dask`:
         ``dask://host:8786?patience=3600&resource=GPU``.
 
     Raises
@@ -55,14 +56,28 @@ def engine_from(name: str) -> Engine:
     if name == "serial":
         return Serial()
     if name == "processes":
-        return Processes()
+        return _processes(cores())
     if name == "processes:gpu":
-        return Processes(variables=[{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus()])
+        if not (found := gpus()):
+            raise SettingsError(
+                "no CUDA device is to be seen by nvidia-smi or in CUDA_VISIBLE_DEVICES; take the"
+                " engine 'processes' without ':gpu'"
+            )
+        return _processes(len(found))
     if kind == "processes" and rest.isdecimal():
-        return Processes(int(rest))
+        return _processes(int(rest))
     if kind in ("dask", "dask+file") and rest.startswith("//"):
         return _dask(name)
     raise SettingsError(f"'{name}' is no engine{nearest(name, NAMES)}")
+
+
+def _processes(workers: int) -> Processes:
+    """Return processes to which the graphics processors, if any, are dealt out in turn."""
+    found = gpus()
+    if not found:
+        return Processes(workers)
+    shown = [found[worker % len(found)] for worker in range(workers)]
+    return Processes(variables=[{"CUDA_VISIBLE_DEVICES": gpu} for gpu in shown])
 
 
 def _dask(name: str) -> Dask:
