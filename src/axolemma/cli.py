@@ -311,7 +311,7 @@ def segment(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="INPUT", help="TIFF, HDF5, MRC, Zarr, PNG, JPEG or a folder of sections."
+            metavar="INPUT", help="TIFF, HDF5, MRC, DM, Zarr, PNG, JPEG or folder of sections."
         ),
     ],
     output: Annotated[
@@ -845,7 +845,7 @@ def convert_volume(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="INPUT", help="TIFF, HDF5, MRC, Zarr, N5, precomputed, or folder of sections."
+            metavar="INPUT", help="TIFF, HDF5, MRC, DM, Zarr, N5, precomputed, or folder."
         ),
     ],
     target: Annotated[

@@ -1,7 +1,7 @@
 """Stacks at the border: files become ZYX arrays here, once, and arrays become files.
 
 ========================  ====================================================================
-`read`                    any TIFF, PNG, JPEG, HDF5, MRC, Zarr, N5 or folder of sections, as it is
+`read`                    TIFF, PNG, JPEG, HDF5, MRC, DM, Zarr, N5 or a folder of sections, as it is
 `read_image`              the same, and checked: finite, no constant section
 `read_truth`              the same, and turned into 1 = membrane
 `write_tiff`              a stack that Fiji opens and `read` gives back bit for bit
