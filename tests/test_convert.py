@@ -1,5 +1,7 @@
 """Conversion: every format to OME-Zarr and TIFF, in little memory, whole or not at all."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -8,12 +10,14 @@ from axolemma.convert import convert, parts
 from axolemma.errors import AxolemmaError, InputError
 from axolemma.geometry import Box
 from axolemma.images import (
+    TensorVolume,
     ZarrVolume,
     create_zarr,
     halved,
     open_volume,
     open_zarr,
     read,
+    tensors,
     write_tiff,
 )
 from test_tensors import n5, precomputed
@@ -30,7 +34,7 @@ def _tiff(path):
     return path
 
 
-@pytest.mark.parametrize("output", ["out.zarr", "out.tif"])
+@pytest.mark.parametrize("output", ["out.zarr", "out.tif", "precomputed"])
 @pytest.mark.parametrize(
     ("name", "make"),
     [
@@ -45,7 +49,10 @@ def _tiff(path):
 )
 def test_every_format(tmp_path, name, make, output):
     source, target = make(tmp_path / name), tmp_path / output
-    convert(source, target, voxel_size=SIZE, block=(2, 16, 32))
+    if output == "precomputed":
+        convert(source, f"precomputed://{target}", voxel_size=SIZE)
+    else:
+        convert(source, target, voxel_size=SIZE, block=(2, 16, 32))
     stack = read(target)
     np.testing.assert_array_equal(stack.array, VOXELS)
     assert stack.voxel_size == pytest.approx(SIZE)
@@ -83,6 +90,80 @@ def test_pyramid_by_blocks_equals_the_whole(tmp_path, version, kind):
     assert not (tmp_path / "zarr.json").exists()
 
 
+@pytest.mark.parametrize("kind", ["image", "labels"])
+def test_precomputed_by_blocks_equals_the_whole(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(room, "BUDGET", 1)  # shard by shard
+    monkeypatch.setattr(tensors, "CHUNK", (4, 32, 32))
+    voxels = np.random.default_rng(0).integers(0, 6, (7, 530, 150)).astype(np.uint16)
+    write_tiff(tmp_path / "a.tif", voxels, voxel_size=(4, 4, 4), holds="phantom", info={"a": 1})
+    target, said = tmp_path / "a", []
+    convert(
+        tmp_path / "a.tif", f"precomputed://{target}", kind=kind,
+        advance=lambda done, total: said.append(done / total),
+    )  # fmt: skip
+    expected = voxels
+    for level in range(2):
+        volume = open_volume(target, level=level)
+        if level:
+            expected = halved(expected, (2, 2, 2), kind)
+        np.testing.assert_array_equal(volume.read(Box.of(volume.shape)), expected)
+        assert volume.voxel_size == (4 * 2**level,) * 3
+        assert (volume.holds, volume.info) == ("phantom", {"a": 1})
+        assert volume.dtype == (np.uint64 if kind == "labels" else np.uint16)
+    assert (said == sorted(said), said[-1]) == (True, 1)
+    told = json.loads((target / "info").read_text())
+    assert (told["@type"], told["type"], told["num_channels"]) == (
+        "neuroglancer_multiscale_volume",
+        "segmentation" if kind == "labels" else "image",
+        1,
+    )
+    for scale, size in zip(told["scales"], ([150, 530, 7], [75, 265, 4]), strict=True):
+        assert (scale["size"], scale["voxel_offset"]) == (size, [0, 0, 0])
+        assert scale["chunk_sizes"] == [[32, 32, 4]]
+        blocks = scale.get("compressed_segmentation_block_size")
+        assert (scale["encoding"], blocks) == (
+            ("compressed_segmentation", [8, 8, 8]) if kind == "labels" else ("raw", None)
+        )
+    assert [scale["key"] for scale in told["scales"]] == ["4_4_4", "8_8_8"]
+    counts = [len(list((target / key).glob("*.shard"))) for key in ("4_4_4", "8_8_8")]
+    assert (counts, len(list(target.rglob("*")))) == ([5, 1], 9)
+
+
+def test_labels_are_known_by_what_the_file_says(tmp_path):
+    cells = np.array([[[1, 1, 2**30]]], np.int32)
+    write_tiff(tmp_path / "a.tif", cells, voxel_size=SIZE, holds="cells")
+    convert(tmp_path / "a.tif", tmp_path / "a.zarr")
+    assert open_zarr(tmp_path / "a.zarr").kind == "labels"
+    convert(tmp_path / "a.zarr", f"precomputed://{tmp_path / 'a'}")
+    assert (read(tmp_path / "a").holds, read(tmp_path / "a").array.dtype) == ("cells", np.uint64)
+    np.testing.assert_array_equal(read(tmp_path / "a").array, cells)
+    write_tiff(tmp_path / "b.tif", -cells, voxel_size=SIZE, holds="cells")
+    with pytest.raises(InputError, match=r"b.tif: holds numbers from -1073741824 to -1, more than"):
+        convert(tmp_path / "b.tif", f"precomputed://{tmp_path / 'b'}")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "a.tif", "a.zarr", "b.tif"]
+
+
+def test_precomputed_that_cannot_be_made(tmp_path):
+    source, target, said = _tiff(tmp_path / "a.tif"), f"precomputed://{tmp_path / 'a'}", []
+    with pytest.raises(InputError, match=r"a.tif: the voxel size is not known, and precomputed"):
+        convert(source, target)
+    with pytest.raises(InputError, match="shards of precomputed follow from its size; no --block"):
+        convert(source, target, voxel_size=SIZE, block=(1, 8, 8))
+    (tmp_path / "a").mkdir()
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"a: this is there already; .*, or remove it"):
+            convert(source, target, voxel_size=SIZE, overwrite=overwrite)
+    zarr.create_array(tmp_path / "b.zarr", data=VOXELS.astype(np.int64))
+    with pytest.raises(InputError, match="precomputed image of int64 do not exist; there are uint"):
+        convert(tmp_path / "b.zarr", f"precomputed://{tmp_path / 'b'}", voxel_size=SIZE)
+    write_tiff(tmp_path / "b.tif", VOXELS / 7, voxel_size=SIZE)
+    convert(tmp_path / "b.tif", f"precomputed://{tmp_path / 'b'}", say=said.append)
+    assert said == ["precomputed knows no float64; float32 is written"]
+    np.testing.assert_array_equal(read(tmp_path / "b").array, (VOXELS / 7).astype(np.float32))
+    with pytest.raises(InputError, match="is the input itself"):
+        convert(tmp_path / "b", f"precomputed://{tmp_path / 'b'}", overwrite=True)
+
+
 @pytest.mark.parametrize("version", ["0.5", "0.4"])
 def test_labels_of_an_image(tmp_path, version):
     _tiff(tmp_path / "a.tif")
@@ -112,25 +193,27 @@ def test_tiff_of_large_numbers(tmp_path):
     assert not list(tmp_path.glob("*b.tif*"))
 
 
-@pytest.mark.parametrize("output", ["out.zarr", "out.tif"])
+@pytest.mark.parametrize("output", ["out.zarr", "out.tif", "precomputed"])
 def test_whole_or_not_at_all(tmp_path, monkeypatch, output):
-    source, target = _tiff(tmp_path / "a.tif"), tmp_path / output
-    convert(source, target, block=(2, 16, 32))
+    source, path = _tiff(tmp_path / "a.tif"), tmp_path / output
+    target = f"precomputed://{path}" if output == "precomputed" else path
+    convert(source, target, voxel_size=SIZE)
 
     def broken(self, box, *rest):
         raise AxolemmaError("the disk is gone")
 
     write_tiff(tmp_path / "b.tif", VOXELS // 2)
     with pytest.raises(InputError, match=r"this is there already; choose a new name, or say --ov"):
-        convert(tmp_path / "b.tif", target)
+        convert(tmp_path / "b.tif", target, voxel_size=SIZE)
     with monkeypatch.context() as patched:
         patched.setattr(ZarrVolume, "write", broken)
+        patched.setattr(TensorVolume, "write", broken)
         patched.setattr("axolemma.images.volume.StackVolume.read", broken)
         with pytest.raises(AxolemmaError, match="the disk is gone"):
-            convert(tmp_path / "b.tif", target, overwrite=True)
-    np.testing.assert_array_equal(read(target).array, VOXELS)
-    convert(tmp_path / "b.tif", target, overwrite=True)
-    np.testing.assert_array_equal(read(target).array, VOXELS // 2)
+            convert(tmp_path / "b.tif", target, voxel_size=SIZE, overwrite=True)
+    np.testing.assert_array_equal(read(path).array, VOXELS)
+    convert(tmp_path / "b.tif", target, voxel_size=SIZE, overwrite=True)
+    np.testing.assert_array_equal(read(path).array, VOXELS // 2)
     assert sorted(f.name for f in tmp_path.iterdir()) == ["a.tif", "b.tif", output]
 
 
@@ -153,6 +236,29 @@ def test_to_a_store(bucket, tmp_path, monkeypatch):
         convert(tmp_path / "a.tif", f"{bucket}/half.zarr")
     with pytest.raises(InputError, match="nothing is there"):
         open_volume(f"{bucket}/half.zarr")
+
+
+def test_precomputed_to_a_store(bucket, tmp_path, monkeypatch):
+    target = f"precomputed://{bucket}/image"
+    convert(_tiff(tmp_path / "a.tif"), target, voxel_size=SIZE)
+    np.testing.assert_array_equal(read(target).array, VOXELS)
+    with pytest.raises(InputError, match="this is there already"):
+        convert(tmp_path / "a.tif", target, voxel_size=SIZE)
+    write_tiff(tmp_path / "b.tif", VOXELS // 2)
+    convert(tmp_path / "b.tif", target, voxel_size=SIZE, overwrite=True)
+    np.testing.assert_array_equal(read(target).array, VOXELS // 2)
+    with pytest.raises(InputError, match="something else than a precomputed volume is there"):
+        convert(tmp_path / "a.tif", f"precomputed://{bucket}", voxel_size=SIZE)
+
+    def broken(self, box, voxels):
+        raise AxolemmaError("the network is gone")
+
+    monkeypatch.setattr(TensorVolume, "write", broken)
+    with pytest.raises(AxolemmaError, match="the network is gone"):
+        convert(tmp_path / "a.tif", f"precomputed://{bucket}/half", voxel_size=SIZE)
+    with pytest.raises(InputError, match="is no precomputed volume"):
+        open_volume(f"precomputed://{bucket}/half")
+    np.testing.assert_array_equal(read(target).array, VOXELS // 2)
 
 
 def test_refusals(tmp_path):

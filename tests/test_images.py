@@ -519,7 +519,7 @@ def test_missing_paths_name_the_nearest(tmp_path):
         ("a.tif", b"some text that is no image\n", "says TIFF but the content is text"),
         ("a.tif", b"\x89PNG\r\n\x1a\n" + bytes(20), "says TIFF but the content is PNG"),
         ("a.png", b"\xff\xd8\xff" + bytes(20), "says PNG but the content is JPEG"),
-        ("a.jpg", bytes(20), "content is neither TIFF, PNG, JPEG, HDF5 nor MRC"),
+        ("a.jpg", bytes(20), "content is neither TIFF, PNG, JPEG, HDF5, MRC nor DM"),
         ("a.png", b"\x89PNG\r\n\x1a\n" + bytes(40), "cannot be read, the file is cut short"),
         ("a.png", b"\x89PNG\r\n\x1a\n", "cannot be read, the file is cut short"),
         ("a.bmp", b"BM", r"'.bmp' files are not read; give one of .*\.tif"),

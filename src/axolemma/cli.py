@@ -317,7 +317,7 @@ def segment(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="INPUT", help="TIFF, HDF5, MRC, Zarr, PNG, JPEG or a folder of sections."
+            metavar="INPUT", help="TIFF, HDF5, MRC, DM, Zarr, PNG, JPEG or folder of sections."
         ),
     ],
     output: Annotated[
@@ -859,14 +859,18 @@ def convert_volume(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="INPUT", help="TIFF, HDF5, MRC, Zarr, N5, precomputed, or folder of sections."
+            metavar="INPUT", help="TIFF, HDF5, MRC, DM, Zarr, N5, precomputed, or folder."
         ),
     ],
     target: Annotated[
-        str, typer.Argument(metavar="OUTPUT", help="volume.zarr, volume.tif or s3://… to make.")
+        str,
+        typer.Argument(
+            metavar="OUTPUT", help="volume.zarr, volume.tif, precomputed://… or s3://…."
+        ),
     ],
     labels: Annotated[
-        bool, typer.Option("--labels", help="They are labels: never averaged.")
+        bool,
+        typer.Option("--labels", help="They are labels, whatever the file says: never averaged."),
     ] = False,
     voxel_size: Annotated[
         str | None, typer.Option(help="Z,Y,X in nm, where the file does not say: 50,4,4.")
@@ -877,14 +881,14 @@ def convert_volume(
     zarr_version: Annotated[str, typer.Option(help="Of OME-Zarr: 0.5 or 0.4.")] = "0.5",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
-    """Convert a volume of any size to OME-Zarr with its pyramid, or to TIFF.
+    """Convert a volume of any size to OME-Zarr with its pyramid, precomputed, or TIFF.
 
     Labels of an image go to OUTPUT.zarr/labels/NAME.
 
     Example: `axolemma convert stack.tif volume.zarr --voxel-size 50,4,4`
     """
     from axolemma import settings
-    from axolemma.convert import BLOCK, convert
+    from axolemma.convert import convert
 
     if zarr_version not in ("0.5", "0.4"):
         raise SettingsError(f"--zarr-version is 0.5 or 0.4, not '{zarr_version}'")
@@ -892,14 +896,14 @@ def convert_volume(
         size = None if voxel_size is None else settings.voxel_size(voxel_size)
     except ValueError as error:
         raise SettingsError(f"--voxel-size: {error}") from error
-    shard = BLOCK if block is None else _triple(block)
-    if min(shard) < 1:
+    shard = None if block is None else _triple(block)
+    if shard is not None and min(shard) < 1:
         raise SettingsError(f"--block {block}: sides are at least 1 voxel")
     with _total_bar("converting") as advance:
         made = convert(
             source,
             target,
-            kind="labels" if labels else "image",
+            kind="labels" if labels else None,
             voxel_size=size,
             block=shard,
             version="0.5" if zarr_version == "0.5" else "0.4",

@@ -1,11 +1,11 @@
-"""Convert a volume from any format that is read to OME-Zarr or TIFF, by blocks.
+"""Convert a volume from any format that is read to OME-Zarr, precomputed or TIFF, by blocks.
 
 Memory holds one part of the volume at a time, however large it is; the result appears whole at the
 end, with all its levels, or not at all.
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -17,22 +17,27 @@ from numpy.typing import NDArray
 from axolemma.errors import InputError
 from axolemma.geometry import Box, grid
 from axolemma.images import (
+    PRECOMPUTED,
     Kind,
+    TensorVolume,
     Volume,
     ZarrVolume,
+    create_precomputed,
     create_zarr,
     enlist_labels,
     is_listed,
+    is_precomputed,
     is_remote,
     is_zarr,
     open_volume,
+    remove_precomputed,
     remove_zarr,
     write_tiff_sections,
 )
 
 __all__ = ["BLOCK", "convert", "parts"]
 
-#: ZYX, the shard of what is written.
+#: ZYX, the shard of an OME-Zarr.
 BLOCK = (16, 1024, 1024)
 
 #: Bytes of a volume that are held at once, if a block of what is written is no larger.
@@ -40,14 +45,17 @@ BUDGET = 512 * 2**20
 
 _TIFF = (".tif", ".tiff")
 
+#: What volumes say that they hold where their numbers are labels.
+_LABELS = ("cells", "neurons")
+
 
 def convert(
     source: str | Path,
     target: str | Path,
     *,
-    kind: Kind = "image",
+    kind: Kind | None = None,
     voxel_size: tuple[float, float, float] | None = None,
-    block: tuple[int, int, int] = BLOCK,
+    block: tuple[int, int, int] | None = None,
     version: Literal["0.5", "0.4"] = "0.5",
     overwrite: bool = False,
     advance: Callable[[int, int], None] = lambda _done, _total: None,
@@ -61,14 +69,15 @@ def convert(
         Whatever `images.open_volume` opens.
     target
         ``….zarr`` on disk or in an object store becomes an OME-Zarr image with its pyramid,
-        ``….zarr/labels/NAME`` labels of the image there, ``….tif`` an ImageJ TIFF, or OME-TIFF
-        where ImageJ's does not do.
+        ``….zarr/labels/NAME`` labels of the image there, ``precomputed://FOLDER`` neuroglancer's
+        format, ``….tif`` an ImageJ TIFF, or OME-TIFF where ImageJ's does not do.
     kind
-        Labels are never averaged, and are integers.
+        Labels are never averaged, and are integers; None for what the source says.
     voxel_size
         ZYX in nm, instead of what the source says.
     block
-        ZYX, the shard of an OME-Zarr 0.5, the chunk of 0.4.
+        ZYX, the shard of an OME-Zarr 0.5, the chunk of 0.4; `BLOCK` where None. Shards of
+        precomputed volumes follow from their size.
     version
         Of OME-Zarr.
     overwrite
@@ -92,26 +101,45 @@ def convert(
     """
     target = str(target).rstrip("/")
     tiff = Path(target).suffix.lower() in _TIFF
-    if not tiff and not is_zarr(target) and not is_listed(target):
+    address = target.removeprefix(PRECOMPUTED)
+    if not tiff and address == target and not is_zarr(target) and not is_listed(target):
         raise InputError(
             f"{target}: its name tells no format that is written; give one that ends in .zarr or"
-            " .tif"
+            f" .tif, or {PRECOMPUTED}{target}"
         )
     volume = open_volume(source)
     for note in volume.notes:
         say(note)
     size = voxel_size or volume.voxel_size
+    kind = kind or _kind(volume)
+    if size is None and address != target:
+        raise InputError(
+            f"{source}: the voxel size is not known, and precomputed cannot do without;"
+            " --voxel-size Z,Y,X tells it"
+        )
     if size is None:
         say("the voxel size is not known, none is written; --voxel-size Z,Y,X tells it")
     if kind == "labels" and volume.dtype.kind not in "ui":
         raise InputError(f"{source}: labels are integers, not {volume.dtype}; leave --labels out")
-    if str(source).rstrip("/") == target:
+    if str(source).rstrip("/").removeprefix(PRECOMPUTED) == address:
         raise InputError(f"{target}: is the input itself; choose another name")
-    if not tiff:
+    if size is not None and address != target:
+        if block is not None:
+            raise InputError(f"{target}: shards of precomputed follow from its size; no --block")
+        dtype = _precomputed(volume.dtype, kind)
+        if dtype.kind == "f" and dtype.itemsize < volume.dtype.itemsize:
+            say(f"precomputed knows no {volume.dtype}; {dtype} is written")
+        with _appearing(target, overwrite=overwrite) as place:
+            made = create_precomputed(
+                place, volume.shape, dtype, voxel_size=size, kind=kind, holds=volume.holds,
+                info=volume.info,
+            )  # fmt: skip
+            _fill(volume, made, advance)
+    elif not tiff:
         with _appearing(target, overwrite=overwrite) as place:
             levels = create_zarr(
-                place, volume.shape, _plain(volume.dtype), voxel_size=size, block=block, kind=kind,
-                version=version, holds=volume.holds, info=volume.info,
+                place, volume.shape, _plain(volume.dtype), voxel_size=size, block=block or BLOCK,
+                kind=kind, version=version, holds=volume.holds, info=volume.info,
             )  # fmt: skip
             _fill(volume, levels, advance)
         if is_listed(target):
@@ -134,12 +162,16 @@ def parts(shape: tuple[int, int, int], block: tuple[int, int, int], itemsize: in
     return grid(shape, (side[0], side[1], side[2]))
 
 
-def _fill(volume: Volume, levels: list[ZarrVolume], advance: Callable[[int, int], None]) -> None:
+def _fill(
+    volume: Volume,
+    levels: Sequence[ZarrVolume | TensorVolume],
+    advance: Callable[[int, int], None],
+) -> None:
     """Write the finest level from a volume, and each other from the one before it."""
     done, total = 0, sum(_voxels(level.shape) for level in levels)
     finest = levels[0]
     for part in parts(finest.shape, finest.block, finest.dtype.itemsize):
-        finest.write(part, volume.read(part).astype(finest.dtype, copy=False))
+        finest.write(part, _narrowed(volume.read(part), finest.dtype, volume.source))
         done += _voxels(part.shape)
         advance(done, total)
     for fine, coarse in pairwise(levels):
@@ -182,15 +214,28 @@ def _to_tiff(
     )  # fmt: skip
 
 
-def _narrowed(section: NDArray[Any], dtype: np.dtype[Any], source: str) -> NDArray[Any]:
-    if section.dtype.kind in "ui" and section.dtype.itemsize > dtype.itemsize:
+def _narrowed(voxels: NDArray[Any], dtype: np.dtype[Any], source: str) -> NDArray[Any]:
+    if voxels.dtype.kind in "ui" and dtype.kind in "ui" and not np.can_cast(voxels.dtype, dtype):
         limits = np.iinfo(dtype)
-        if section.max() > limits.max or section.min() < limits.min:
+        if voxels.max() > limits.max or voxels.min() < limits.min:
             raise InputError(
-                f"{source}: holds numbers from {section.min()} to {section.max()}, more than the"
-                f" {dtype} of a TIFF; convert it to .zarr"
+                f"{source}: holds numbers from {voxels.min()} to {voxels.max()}, more than the"
+                f" {dtype} of that format; convert it to .zarr"
             )
-    return section.astype(dtype, copy=False)
+    return voxels.astype(dtype, copy=False)
+
+
+def _kind(volume: Volume) -> Kind:
+    """Return what a volume says that its numbers are."""
+    told = volume.holds in _LABELS or (isinstance(volume, ZarrVolume) and volume.kind == "labels")
+    return "labels" if told and volume.dtype.kind in "ui" else "image"
+
+
+def _precomputed(dtype: np.dtype[Any], kind: Kind) -> np.dtype[Any]:
+    """Return the type that a precomputed volume has instead."""
+    if kind == "labels":
+        return np.dtype(np.uint64)
+    return np.dtype(np.float32) if dtype.kind == "f" else _plain(dtype)
 
 
 def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -211,7 +256,10 @@ def _appearing(target: str, *, overwrite: bool) -> Iterator[str]:
     On disk it lies beside the target and is renamed; an object store knows no renaming, so there
     the target itself is filled and removed again when the block raises.
     """
-    if is_remote(target):
+    address = target.removeprefix(PRECOMPUTED)
+    form = PRECOMPUTED if address != target else ""
+    ours, remove = (is_precomputed, remove_precomputed) if form else (is_zarr, remove_zarr)
+    if is_remote(address):
         if not overwrite and _is_there(target):
             raise InputError(
                 f"{target}: this is there already; choose a new name, or say --overwrite"
@@ -219,12 +267,12 @@ def _appearing(target: str, *, overwrite: bool) -> Iterator[str]:
         try:
             yield target
         except BaseException:
-            remove_zarr(target)
+            remove(target)
             raise
         return
-    final = Path(target)
-    if final.exists() and not (overwrite and is_zarr(final)):
-        hint = "or say --overwrite" if is_zarr(final) else "or remove it"
+    final = Path(address)
+    if final.exists() and not (overwrite and ours(final)):
+        hint = "or say --overwrite" if ours(final) else "or remove it"
         raise InputError(f"{target}: this is there already; choose a new name, {hint}")
     if not final.resolve().parent.is_dir() and not is_listed(target):
         raise InputError(f"{target}: the folder {final.parent} does not exist; make it first")
@@ -237,7 +285,7 @@ def _appearing(target: str, *, overwrite: bool) -> Iterator[str]:
     for left in (partial, old):  # by a conversion that was killed
         shutil.rmtree(left, ignore_errors=True)
     try:
-        yield str(partial / final.name)
+        yield f"{form}{partial / final.name}"
         if final.exists():
             final.rename(old)
         (partial / final.name).rename(final)

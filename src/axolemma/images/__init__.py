@@ -1,13 +1,14 @@
 """Stacks at the border: files become ZYX arrays here, once, and arrays become files.
 
 ========================  ====================================================================
-`read`                    any TIFF, PNG, JPEG, HDF5, MRC, Zarr, N5 or folder of sections, as it is
+`read`                    TIFF, PNG, JPEG, HDF5, MRC, DM, Zarr, N5 or a folder of sections, as it is
 `read_image`              the same, and checked: finite, no constant section
 `read_truth`              the same, and turned into 1 = membrane
 `write_tiff`              a stack that Fiji opens and `read` gives back bit for bit
 `write_png`               one picture
 `open_volume`             the same files, read box by box
 `create_zarr`             an OME-Zarr volume to write block by block
+`create_precomputed`      one of neuroglancer's, the same way
 `hdf5_datasets`           what an HDF5 file says of its arrays, without reading them
 `parse_slices`            ``"0-24"`` as a range of sections
 ========================  ====================================================================
@@ -18,6 +19,7 @@ path; what had to be converted is said in `Stack.notes`, which the caller prints
 
 from axolemma.images.hdf5 import HDF5, Dataset, hdf5_datasets, split_inside
 from axolemma.images.numbers import numbered
+from axolemma.images.pyramid import Kind, halved
 from axolemma.images.read import read, read_image, section_files
 from axolemma.images.stack import (
     Stack,
@@ -28,15 +30,20 @@ from axolemma.images.stack import (
     parse_slices,
 )
 from axolemma.images.stores import is_remote
+from axolemma.images.tensors import (
+    PRECOMPUTED,
+    TensorVolume,
+    create_precomputed,
+    is_precomputed,
+    remove_precomputed,
+)
 from axolemma.images.truth import TruthIs, read_truth, to_membrane, to_truth
 from axolemma.images.volume import Boxes, StackVolume, Volume, open_volume
 from axolemma.images.write import appearing, replacing, write_png, write_tiff, write_tiff_sections
 from axolemma.images.zarrs import (
-    Kind,
     ZarrVolume,
     create_zarr,
     enlist_labels,
-    halved,
     is_listed,
     is_zarr,
     open_zarr,
@@ -45,11 +52,13 @@ from axolemma.images.zarrs import (
 
 __all__ = [
     "HDF5",
+    "PRECOMPUTED",
     "Boxes",
     "Dataset",
     "Kind",
     "Stack",
     "StackVolume",
+    "TensorVolume",
     "TruthIs",
     "Volume",
     "ZarrVolume",
@@ -58,11 +67,13 @@ __all__ = [
     "check_finite",
     "check_image",
     "check_pair",
+    "create_precomputed",
     "create_zarr",
     "enlist_labels",
     "halved",
     "hdf5_datasets",
     "is_listed",
+    "is_precomputed",
     "is_remote",
     "is_zarr",
     "numbered",
@@ -72,6 +83,7 @@ __all__ = [
     "read",
     "read_image",
     "read_truth",
+    "remove_precomputed",
     "remove_zarr",
     "replacing",
     "section_files",

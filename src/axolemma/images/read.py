@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from axolemma.errors import ImageError
 from axolemma.geometry import Box
 from axolemma.images.access import access
+from axolemma.images.dm import DM, count_dm, read_dm
 from axolemma.images.grey import opaque_grey
 from axolemma.images.hdf5 import HDF5, count_hdf5, read_hdf5, split_inside
 from axolemma.images.mrc import MRC, count_mrc, read_mrc
@@ -25,13 +26,14 @@ __all__ = ["check_file", "count_sections", "open_chunked", "read", "read_image",
 
 TIFF = {".tif", ".tiff", ".btf", ".tf8"}
 PICTURE = {".png", ".jpg", ".jpeg"}
-VOLUME = HDF5 | MRC
+SECTION = TIFF | PICTURE | DM
 FORMAT = (
     dict.fromkeys(TIFF, "TIFF")
     | {".png": "PNG"}
     | dict.fromkeys((".jpg", ".jpeg"), "JPEG")
     | dict.fromkeys(HDF5, "HDF5")
     | dict.fromkeys(MRC, "MRC")
+    | dict.fromkeys(DM, "DM3/DM4")
 )
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -45,8 +47,8 @@ def read(path: str | Path, *, sections: Sequence[int] | None = None) -> Stack:
     path
         A file; a dataset of an HDF5 file as ``volume.h5:/path/in/file``, which may be left out
         where the file holds a single 3D one; an OME-Zarr image, Zarr or N5 array or precomputed
-        volume, on disk or in an object store; or a folder whose visible TIFF, PNG and JPEG files
-        are the sections in natural order (section2 before section10).
+        volume, on disk or in an object store; or a folder whose visible TIFF, PNG, JPEG and DM
+        files are the sections in natural order (section2 before section10).
     sections
         Read only these, counted from 0; all where None.
 
@@ -95,6 +97,8 @@ def count_sections(path: str | Path) -> int:
                 return count_hdf5(path, inside)
             case "MRC":
                 return count_mrc(path)
+            case "DM3/DM4":
+                return count_dm(path)
             case _:
                 return 1
 
@@ -106,7 +110,7 @@ def read_image(path: str | Path, *, sections: Sequence[int] | None = None) -> St
 
 def section_files(folder: Path, *, volumes: bool = False) -> list[Path]:
     """Return the visible image files of `folder` in natural order, with HDF5 and MRC if asked."""
-    known = FORMAT if volumes else TIFF | PICTURE
+    known = FORMAT if volumes else SECTION
     with access(folder):
         files = [p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file()]
     return sorted((p for p in files if p.suffix.lower() in known), key=_natural)
@@ -142,6 +146,8 @@ def _read_file(path: Path, sections: Sequence[int] | None, inside: str = "") -> 
                 return read_hdf5(path, inside, sections)
             case "MRC":
                 return read_mrc(path, sections)
+            case "DM3/DM4":
+                return read_dm(path, sections)
             case _:
                 return _read_picture(path, sections)
 
@@ -211,7 +217,7 @@ def _decode_jpeg(path: Path) -> NDArray[Any]:
 def _read_folder(folder: Path, sections: Sequence[int] | None) -> Stack:
     files = section_files(folder)
     if not files:
-        known = ", ".join(sorted(TIFF | PICTURE))
+        known = ", ".join(sorted(SECTION))
         raise ImageError(f"{folder}: the folder holds no image; sections are files in {known}")
     if sections is not None:
         check_sections(sections, len(files), str(folder))
@@ -263,5 +269,10 @@ def _format(head: bytes) -> str:
         return "HDF5"
     if head[208:211] == b"MAP":
         return "MRC"
+    # Version, length of 4 or 8 bytes, order of bytes.
+    if (head[:4], head[8:11]) == (b"\0\0\0\3", bytes(3)):
+        return "DM3/DM4"
+    if (head[:4], head[12:15]) == (b"\0\0\0\4", bytes(3)):
+        return "DM3/DM4"
     printable = all(byte >= 32 or byte in b"\t\r\n" for byte in head[:16])
-    return "text" if printable else "neither TIFF, PNG, JPEG, HDF5 nor MRC"
+    return "text" if printable else "neither TIFF, PNG, JPEG, HDF5, MRC nor DM3/DM4"

@@ -1,31 +1,57 @@
-"""N5 and neuroglancer's precomputed volumes, read box by box.
+"""N5 and neuroglancer's precomputed volumes, read box by box; the latter written too.
 
 An address is the folder of the array (N5: with ``attributes.json``; precomputed: with ``info``),
 or, in an object store, its URL with the name of the format before it, as neuroglancer has it:
 ``n5://s3://bucket/a.n5/raw``, ``precomputed://gs://bucket/image``.
+
+What is written is sharded: 64 chunks in one file, each compressed::
+
+    out/                  info: type, levels, voxel size
+    ├── 4_4_50/           the finest level, named by its voxel size in nm, XYZ
+    └── 8_8_50 …          its other levels
 """
 
 import functools
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from axolemma.errors import AxolemmaError, ImageError
-from axolemma.geometry import Box
+from axolemma.errors import AxolemmaError, ImageError, InputError
+from axolemma.geometry import Box, grid
 from axolemma.images.access import extra_package
+from axolemma.images.pyramid import Finer, Kind, coarsened, levels
 from axolemma.images.stores import address_text, endpoint, is_remote
 from axolemma.images.tiff import NANOMETRES
+from axolemma.images.zarrs import CHUNK, check_blocks
 
-__all__ = ["TensorVolume", "is_tensor", "open_tensor"]
+__all__ = [
+    "PRECOMPUTED",
+    "TensorVolume",
+    "create_precomputed",
+    "is_precomputed",
+    "is_tensor",
+    "open_tensor",
+    "remove_precomputed",
+]
+
+#: What stands before the address of such a volume.
+PRECOMPUTED = "precomputed://"
 
 Form = Literal["n5", "precomputed"]
+
+#: Of the numbers of its chunks, in Morton's order, so many bits are the place in a shard.
+_SHARD_BITS = 6
+
+#: What the format knows; floats are of 32 bits.
+_WRITTEN = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 
 _DRIVER = {"n5": "n5", "precomputed": "neuroglancer_precomputed"}
 
@@ -47,7 +73,9 @@ class TensorVolume:
     origin
         ZYX, the file's own number of the first voxel.
     shape, dtype, block, voxel_size, notes, holds, info
-        As in `Volume`.
+        As in `Volume`; `block` is a shard where it is to be written.
+    factors, kind
+        As in `ZarrVolume`, where it is to be written.
     """
 
     address: str
@@ -62,6 +90,8 @@ class TensorVolume:
     notes: tuple[str, ...] = ()
     holds: str | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
+    factors: tuple[int, int, int] = (1, 1, 1)
+    kind: Kind = "image"
 
     @property
     def source(self) -> str:
@@ -83,10 +113,166 @@ class TensorVolume:
         turned = np.asarray(voxels).transpose([in_file.index(axis) for axis in kept])
         return np.ascontiguousarray(turned).reshape(box.shape)
 
+    def write(self, box: Box, voxels: NDArray[Any]) -> None:
+        """Write the voxels of a box of whole blocks into what `create_precomputed` made.
+
+        Raises
+        ------
+        InputError
+            If the box starts or ends within a block, but for the border, or the shapes differ.
+        """
+        import tensorstore
+
+        check_blocks(self.address, self.shape, self.block, box, voxels)
+        tensor = _tensor(self.address, self.form, self.level, writable=True)
+        for part in grid(box.shape, self.block):
+            z, y, x = part.moved(box.start).slices
+            # One transaction a shard: else it would be written anew with every chunk.
+            transaction = tensorstore.Transaction()
+            place = tensor.with_transaction(transaction)[x, y, z, 0]
+            with _writing(self.address):
+                place.write(voxels[part.slices].T).result()
+                transaction.commit_async().result()
+
+    def coarsened(self, fine: Finer, box: Box) -> NDArray[Any]:
+        """Return the voxels of a box of this level, made from the next finer one."""
+        return coarsened(fine, box, self.factors, self.kind)
+
 
 def is_tensor(address: str | Path) -> bool:
     """Tell whether an address is one of an N5 or precomputed volume."""
     return _form(address_text(address)) is not None
+
+
+def is_precomputed(address: str | Path) -> bool:
+    """Tell whether an address is one of a precomputed volume."""
+    return _form(address_text(address)) == "precomputed"
+
+
+def create_precomputed(
+    address: str | Path,
+    shape: tuple[int, int, int],
+    dtype: Any,
+    *,
+    voxel_size: tuple[float, float, float],
+    kind: Kind = "image",
+    holds: str | None = None,
+    info: Mapping[str, Any] | None = None,
+) -> list[TensorVolume]:
+    """Make a precomputed volume with all its levels, still empty.
+
+    Parameters
+    ----------
+    address
+        Where, with or without the format's name before it; a precomputed volume that is there is
+        removed.
+    shape
+        ZYX.
+    dtype
+        Of a voxel: integers or float32; uint32 or uint64 for labels.
+    voxel_size
+        ZYX in nm; the format cannot do without.
+    kind
+        Labels are a ``segmentation``, in neuroglancer's own compression.
+    holds, info
+        As in `write_tiff`.
+
+    Returns
+    -------
+    list of TensorVolume
+        The levels, the finest first; a block is a shard.
+
+    Raises
+    ------
+    InputError
+        If the place holds anything else, or the format knows no such numbers.
+    AxolemmaError
+        If the place cannot be written.
+    """
+    address, dtype = address_text(address).removeprefix(PRECOMPUTED), np.dtype(dtype)
+    tensorstore = extra_package("tensorstore", extra="n5", path=address)
+    known = _WRITTEN if kind == "image" else ("uint32", "uint64")
+    if dtype.name not in known:
+        raise InputError(
+            f"{address}: precomputed {kind} of {dtype} do not exist; there are {', '.join(known)}"
+        )
+    remove_precomputed(address)
+    store = _asked(address, lambda: tensorstore.KvStore.open(_place(address)).result())
+    if _asked(address, lambda: store.list().result()):
+        raise InputError(
+            f"{address}: something else than a precomputed volume is there; choose another place"
+        )
+    steps = levels(shape, voxel_size)
+    told = {
+        "@type": "neuroglancer_multiscale_volume",
+        "type": "segmentation" if kind == "labels" else "image",
+        "data_type": dtype.name,
+        "num_channels": 1,
+        "scales": [_scale(shape, total, voxel_size, kind) for _, total in steps],
+        "axolemma": {"holds": holds, "info": dict(info or {})},
+    }
+    with _writing(address):
+        store.write("info", json.dumps(told, indent=1).encode()).result()
+    _tensor.cache_clear()
+    made = []
+    for level, (factors, _) in enumerate(steps):
+        shard = _tensor(address, "precomputed", level, writable=True).chunk_layout.write_chunk.shape
+        z, y, x = (int(side) for side in shard[2::-1])
+        made.append(
+            replace(
+                open_tensor(PRECOMPUTED + address, level=level),
+                block=(z, y, x),
+                factors=factors,
+                kind=kind,
+            )
+        )
+    return made
+
+
+def remove_precomputed(address: str | Path) -> None:
+    """Remove a precomputed volume and all that is in its folder; nothing where there is none."""
+    address = address_text(address).removeprefix(PRECOMPUTED)
+    tensorstore = extra_package("tensorstore", extra="n5", path=address)
+    if "scales" not in _json(address, "info"):
+        return
+    store = _asked(address, lambda: tensorstore.KvStore.open(_place(address)).result())
+    with _writing(address):
+        store.delete_range(tensorstore.KvStore.KeyRange()).result()
+
+
+def _scale(
+    shape: tuple[int, int, int],
+    total: tuple[int, int, int],
+    voxel_size: tuple[float, float, float],
+    kind: Kind,
+) -> dict[str, Any]:
+    """Return what the info says of one level; XYZ, as everything in it."""
+    size = [-(-side // n) for side, n in zip(shape, total, strict=True)][::-1]
+    resolution = [float(side * n) for side, n in zip(voxel_size, total, strict=True)][::-1]
+    chunk = CHUNK[::-1]
+    counts = [-(-side // of) for side, of in zip(size, chunk, strict=True)]
+    bits = sum((count - 1).bit_length() for count in counts)
+    return {
+        "key": "_".join(f"{side:g}" for side in resolution),
+        "size": size,
+        "resolution": resolution,
+        "voxel_offset": [0, 0, 0],
+        "chunk_sizes": [chunk],
+        **(
+            {"encoding": "compressed_segmentation", "compressed_segmentation_block_size": [8, 8, 8]}
+            if kind == "labels"
+            else {"encoding": "raw"}
+        ),
+        "sharding": {
+            "@type": "neuroglancer_uint64_sharded_v1",
+            "hash": "identity",
+            "preshift_bits": min(_SHARD_BITS, bits),
+            "minishard_bits": 0,
+            "shard_bits": max(0, bits - _SHARD_BITS),
+            "minishard_index_encoding": "gzip",
+            "data_encoding": "gzip",
+        },
+    }
 
 
 def open_tensor(address: str | Path, *, level: int = 0) -> TensorVolume:
@@ -179,7 +365,11 @@ def _open_precomputed(address: str, level: int) -> TensorVolume:
         else ()
     )
     holds = "neurons" if told.get("type") == "segmentation" else None
-    return _volume(address, "precomputed", level, tensor, (2, 1, 0), (z, y, x), notes, holds)
+    volume = _volume(address, "precomputed", level, tensor, (2, 1, 0), (z, y, x), notes, holds)
+    card = told.get("axolemma")
+    if not isinstance(card, dict):
+        return volume
+    return replace(volume, holds=card.get("holds") or holds, info=card.get("info") or {})
 
 
 def _volume(
@@ -269,13 +459,15 @@ def _json(address: str, name: str) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=32)
-def _tensor(address: str, form: Form, level: int) -> Any:
+def _tensor(address: str, form: Form, level: int, *, writable: bool = False) -> Any:
     import tensorstore
 
     spec: dict[str, Any] = {"driver": _DRIVER[form], "kvstore": _place(address)}
     if form == "precomputed":
         spec["scale_index"] = level
-    return _asked(address, lambda: tensorstore.open(spec, open=True, read=True).result())
+    return _asked(
+        address, lambda: tensorstore.open(spec, open=True, read=True, write=writable).result()
+    )
 
 
 def _place(address: str) -> dict[str, Any] | str:
@@ -284,7 +476,7 @@ def _place(address: str) -> dict[str, Any] | str:
     if not address.startswith("s3://"):
         return f"{address}/"
     bucket, _, path = address.removeprefix("s3://").partition("/")
-    place = {"driver": "s3", "bucket": bucket, "path": f"{path}/"}
+    place = {"driver": "s3", "bucket": bucket, "path": f"{path}/" if path else ""}
     if server := endpoint():
         place |= {"endpoint": server, "aws_region": os.environ.get("AWS_REGION", "us-east-1")}
     return place
@@ -297,6 +489,21 @@ def _asked(address: str, ask: Any) -> Any:
     except (AxolemmaError, MemoryError):
         raise
     except Exception as error:
-        text = str(error).split(" [tensorstore_spec")[0].split(" [source locations")[0]
+        text = _reason(error)
         kind = AxolemmaError if text.startswith("UNAVAILABLE") else ImageError
         raise kind(f"{address}: cannot be opened or is damaged ({text})") from error
+
+
+@contextmanager
+def _writing(address: str) -> Iterator[None]:
+    """Say in one sentence what keeps a volume from being written."""
+    try:
+        yield
+    except (AxolemmaError, MemoryError):
+        raise
+    except Exception as error:
+        raise AxolemmaError(f"{address}: cannot be written ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).split(" [tensorstore_spec")[0].split(" [source locations")[0]

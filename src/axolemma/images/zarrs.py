@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from axolemma.errors import AxolemmaError, ImageError, InputError
 from axolemma.geometry import Box
 from axolemma.images.access import extra_package
+from axolemma.images.pyramid import Finer, Kind, coarsened, levels
 from axolemma.images.stores import (
     address_text,
     from_store,
@@ -38,24 +39,18 @@ from axolemma.images.stores import (
 from axolemma.images.tiff import NANOMETRES
 
 __all__ = [
-    "Kind",
     "ZarrVolume",
+    "check_blocks",
     "create_zarr",
     "enlist_labels",
-    "halved",
     "is_listed",
     "is_zarr",
     "open_zarr",
     "remove_zarr",
 ]
 
-Kind = Literal["image", "labels"]
-
 #: Sides of the chunks in a shard, ZYX, and of the shard where nobody says otherwise.
 CHUNK, SHARD = (16, 128, 128), (16, 1024, 1024)
-
-#: No further level where no side is larger.
-SMALLEST_LEVEL = 512
 
 _MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
@@ -122,18 +117,7 @@ class ZarrVolume:
         """
         if self.axes != 3:
             raise InputError(f"{self.address}: the array has {self.axes} axes; only ZYX is written")
-        whole = Box.of(self.shape)
-        aligned = all(
-            start % side == 0 and (stop % side == 0 or stop == end)
-            for start, stop, side, end in zip(
-                box.start, box.stop, self.block, self.shape, strict=True
-            )
-        )
-        if not aligned or box.clip(whole) != box or voxels.shape != box.shape:
-            raise InputError(
-                f"{self.address}: {voxels.shape} voxels for {box} are not whole blocks of"
-                f" {self.block} in a volume of {self.shape}; write whole blocks"
-            )
+        check_blocks(self.address, self.shape, self.block, box, voxels)
         array = self._opened(writable=True)
         try:
             array[box.slices] = voxels
@@ -149,15 +133,29 @@ class ZarrVolume:
         # What it should be is part of the key, so that an array made anew is opened anew.
         return _array(self.address, self.shape, str(self.dtype), self.block, writable=writable)
 
-    def coarsened(self, fine: "ZarrVolume", box: Box) -> NDArray[Any]:
-        """Return the voxels of a box of this level, made from the next finer one.
+    def coarsened(self, fine: Finer, box: Box) -> NDArray[Any]:
+        """Return the voxels of a box of this level, made from the next finer one."""
+        return coarsened(fine, box, self.factors, self.kind)
 
-        Blocks give what the whole would give: a voxel here comes from whole voxels there.
-        """
-        start = tuple(a * n for a, n in zip(box.start, self.factors, strict=True))
-        stop = tuple(b * n for b, n in zip(box.stop, self.factors, strict=True))
-        needed = Box(start, stop).clip(Box.of(fine.shape))
-        return halved(fine.read(needed), self.factors, self.kind)
+
+def check_blocks(
+    address: str,
+    shape: tuple[int, int, int],
+    block: tuple[int, int, int],
+    box: Box,
+    voxels: NDArray[Any],
+) -> None:
+    """Raise `InputError` unless voxels fill a box of whole blocks of a volume."""
+    whole = Box.of(shape)
+    aligned = all(
+        start % side == 0 and (stop % side == 0 or stop == end)
+        for start, stop, side, end in zip(box.start, box.stop, block, shape, strict=True)
+    )
+    if not aligned or box.clip(whole) != box or voxels.shape != box.shape:
+        raise InputError(
+            f"{address}: {voxels.shape} voxels for {box} are not whole blocks of"
+            f" {block} in a volume of {shape}; write whole blocks"
+        )
 
 
 def is_zarr(address: str | Path) -> bool:
@@ -269,7 +267,7 @@ def create_zarr(
     if _in_the_way(address):
         raise InputError(f"{address}: something else than a Zarr is there; choose another place")
     form: Literal[2, 3] = 3 if version == "0.5" else 2
-    steps = _levels(shape, voxel_size)
+    steps = levels(shape, voxel_size)
     name, scales = address.rsplit("/", 1)[-1], []
     finest, unit = voxel_size or (1.0, 1.0, 1.0), {"unit": "nanometer"} if voxel_size else {}
     for number, (_, total) in enumerate(steps):
@@ -386,74 +384,6 @@ def _marked(address: str) -> bool:
 
     store = _store(address, writable=False)
     return any(sync(store.exists(mark)) for mark in _MARKS)
-
-
-def halved(voxels: NDArray[Any], factors: tuple[int, int, int], kind: Kind) -> NDArray[Any]:
-    """Return the voxels of the next coarser level.
-
-    Parameters
-    ----------
-    voxels
-        ZYX; where a side is no multiple of its factor the last voxels are repeated.
-    factors
-        ZYX, how many voxels become one.
-    kind
-        Images are averaged; of labels the most frequent one stays, of equally frequent ones that
-        which a scan meets first.
-
-    Examples
-    --------
-    >>> halved(np.array([[[1, 2, 9, 9], [2, 2, 0, 9]]]), (1, 2, 2), "labels").tolist()
-    [[[2, 9]]]
-    """
-    shape = tuple(-(-side // n) for side, n in zip(voxels.shape, factors, strict=True))
-    coarse = np.empty(shape, voxels.dtype)
-    # A section at a time: what is needed meanwhile does not grow with the block.
-    for z, section in enumerate(coarse):
-        section[...] = _halved_section(voxels[z * factors[0] :][: factors[0]], factors, kind)
-    return coarse
-
-
-def _halved_section(
-    voxels: NDArray[Any], factors: tuple[int, int, int], kind: Kind
-) -> NDArray[Any]:
-    """Return the one section (Y, X) that some make."""
-    padding = [(0, -side % n) for side, n in zip(voxels.shape, factors, strict=True)]
-    full = np.pad(voxels, padding, mode="edge")
-    # Each sample of what becomes one voxel, all voxels at once: nothing is copied into a new order.
-    offsets = product(*(range(n) for n in factors))
-    samples = [full[a, b :: factors[1], c :: factors[2]] for a, b, c in offsets]
-    if kind == "image":
-        total = np.zeros(samples[0].shape, np.float64 if full.dtype.itemsize > 2 else np.float32)
-        for sample in samples:
-            total += sample
-        total /= len(samples)
-        return np.asarray(np.rint(total) if voxels.dtype.kind in "ui" else total, voxels.dtype)
-    best, most = samples[0].copy(), np.zeros(samples[0].shape, np.uint8)
-    for sample in samples:
-        votes = np.zeros(sample.shape, np.uint8)
-        for other in samples:
-            votes += sample == other
-        better = votes > most
-        best[better], most[better] = sample[better], votes[better]
-    return best
-
-
-def _levels(
-    shape: tuple[int, ...], voxel_size: tuple[float, float, float] | None
-) -> list[tuple[tuple[int, int, int], tuple[int, int, int]]]:
-    """Return, for each level, how many voxels of the one before and of the first make one."""
-    # Of sections whose thickness nobody knows none are averaged.
-    total, size = [1, 1, 1], list(voxel_size or (math.inf, 1.0, 1.0))
-    steps = [((1, 1, 1), (1, 1, 1))]
-    while max(-(-side // n) for side, n in zip(shape[1:], total[1:], strict=True)) > SMALLEST_LEVEL:
-        # Across sections only once voxels are as long as they are deep, or nearly.
-        deep = 2 if size[0] < 1.5 * max(size[1:]) and shape[0] // total[0] > 1 else 1
-        factors = (deep, 2, 2)
-        total = [a * b for a, b in zip(total, factors, strict=True)]
-        size = [a * b for a, b in zip(size, factors, strict=True)]
-        steps.append((factors, (total[0], total[1], total[2])))
-    return steps
 
 
 def _divisor(block: int, chunk: int) -> int:
