@@ -276,17 +276,20 @@ class Overlap:
 
     def __call__(self, block: Block) -> Tables:
         """Return the counts, by section."""
-        # The section behind those of the block is compared with them, the one before is not.
-        read = Box((block.write.start[0], *block.read.start[1:]), block.read.stop)
-        tables = overlap_block(
-            self.fragments.read(read),
-            _share(self.membrane.read(read)),
-            read=read,
-            write=block.write,
-            shape=self.fragments.shape,
-            means=self.means,
-            ways=self.ways,
-        )
+        tables = []
+        # Two sections at a time: what is around a block is as much as a small block itself.
+        for z in range(block.write.start[0], block.write.stop[0]):
+            behind = min(z + 2, self.fragments.shape[0])
+            read = Box((z, *block.read.start[1:]), (behind, *block.read.stop[1:]))
+            tables += overlap_block(
+                self.fragments.read(read),
+                _share(self.membrane.read(read)),
+                read=read,
+                write=Box((z, *block.write.start[1:]), (z + 1, *block.write.stop[1:])),
+                shape=self.fragments.shape,
+                means=self.means,
+                ways=self.ways,
+            )
         return _by_number(tables, block)
 
 

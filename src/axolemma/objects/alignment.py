@@ -87,7 +87,9 @@ def follow(section: NDArray[Any], step: Displacement) -> NDArray[Any]:
     step
         The way there.
     """
-    return np.where(step.inside(), section[_kept(step)], 0)
+    found = section[_kept(step)]
+    found[~step.inside()] = 0
+    return found
 
 
 def shrinkage(shape: tuple[int, ...]) -> int:
@@ -172,13 +174,11 @@ def displacement(
     coarse = tuple(side // _COARSE for side in section.shape)
     if min(coarse) <= 2 * _RANGE:
         return step
-    along_y, along_x = _local(_shrunk(one, coarse), _shrunk(follow(two, step), coarse))
-    return Displacement(
-        np.asarray(rows + _enlarged(along_y, section.shape)),
-        np.asarray(columns + _enlarged(along_x, section.shape)),
-        part,
-        step.whole,
-    )
+    small = _shrunk(one, coarse), _shrunk(follow(two, step), coarse)
+    del one, two  # of the size of a section, as is what follows
+    for whole_step, along in zip((rows, columns), _local(*small), strict=True):
+        whole_step += _enlarged(along, section.shape)
+    return step
 
 
 def _kept(step: Displacement) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
