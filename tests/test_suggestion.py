@@ -50,7 +50,8 @@ def test_a_model_that_contradicts_itself_somewhere_is_asked_there():
 def test_the_mean_of_the_poses_is_the_averaged_map(pairs, model):
     maps = np.stack(list(posed_maps(model.network, pairs.images, precision="fp32")))
     assert maps.shape == (3, 8, 96, 112)
-    averaged = axolemma.segment(pairs.images, model=model, precision="fp32", objects="none")
+    options = {"precision": "fp32", "objects": "none", "average": "dihedral"}
+    averaged = axolemma.segment(pairs.images, model=model, **options)
     np.testing.assert_allclose(maps.mean(axis=1), averaged.membrane, atol=1e-5)
     assert np.ptp(maps, axis=1).max() > 0
 
