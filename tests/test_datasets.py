@@ -4,6 +4,7 @@ import re
 import threading
 import zipfile
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 
@@ -14,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from axolemma import images
-from axolemma.datasets import download, folder, isbi2012
+from axolemma.datasets import download, folder, isbi2012, open_images
 from axolemma.datasets.pairs import Pairs, folds
 from axolemma.errors import DownloadError, ImageError, InputError
+from axolemma.geometry import Box
 
 
 def noise(sections=3, size=48, seed=0):
@@ -401,3 +403,20 @@ def test_the_real_challenge(isbi2012_folder):
     same = folder.load(isbi2012_folder)
     np.testing.assert_array_equal(same.truth, pairs.truth)
     assert len(same.notes) == 1
+
+
+def test_the_challenge_box_by_box(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    known = partial(isbi2012.load_images, hashes=HASHES)
+    monkeypatch.setattr(isbi2012, "load_images", known)
+    for name, array in FILES.items():
+        save(tmp_path / name, array)
+    monkeypatch.setenv("AXOLEMMA_DATA", str(tmp_path))
+    for name, part in (("isbi2012", "train"), ("isbi2012-test", "test")):
+        volume, expected = open_images(name), FILES[f"{part}-volume.tif"]
+        assert (volume.shape, volume.voxel_size) == (expected.shape, isbi2012.VOXEL_SIZE)
+        box = Box((1, 2, 3), (3, 6, 8))
+        np.testing.assert_array_equal(volume.read(box), expected[box.slices])
+    assert open_images(tmp_path / "train-volume.tif").shape == FILES["train-volume.tif"].shape
+    with pytest.raises(InputError, match="phantom: is made in memory and not read box by box"):
+        open_images("phantom")

@@ -410,6 +410,7 @@ def segment(
     }
     values = _given(locals(), config, also=(*wiring, "wiring"))
 
+    from axolemma import datasets
     from axolemma.images import is_zarr, open_volume
     from axolemma.settings import SegmentSettings, check
 
@@ -420,7 +421,7 @@ def segment(
             "mask": None if mask is None else open_volume(mask),
             **({} if block is None else {"block": _triple(block)}),
         }
-        volume = open_volume(source)
+        volume = datasets.open_images(source)
         for note in volume.notes:
             _plain(f"note: {note}")
         if dry_run:
@@ -435,7 +436,6 @@ def segment(
                 " ends in .zarr, or leave it out"
             )
 
-    from axolemma import datasets
     from axolemma.images import parse_slices
     from axolemma.segmentation import segment_stack
 

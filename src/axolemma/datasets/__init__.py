@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 from axolemma.datasets import cremi, folder, isbi2012, snemi3d
 from axolemma.datasets.pairs import Pairs, data_hash, folds
 from axolemma.errors import InputError, nearest
-from axolemma.images import HDF5, Stack, TruthIs, read, split_inside
+from axolemma.images import (
+    HDF5,
+    Stack,
+    StackVolume,
+    TruthIs,
+    Volume,
+    open_volume,
+    read,
+    split_inside,
+)
 
 if TYPE_CHECKING:
     from axolemma.datasets.phantom_tissue import PhantomBlock, phantom
@@ -20,6 +29,7 @@ __all__ = [
     "holds_truth",
     "load",
     "load_images",
+    "open_images",
     "phantom",
     "phantom_pairs",
 ]
@@ -113,6 +123,27 @@ def load_images(source: str | Path) -> Stack:
     if snemi3d.is_folder(source):
         return snemi3d.load_images(source)
     return read(source)
+
+
+def open_images(source: str | Path) -> Volume:
+    """Open sections to segment box by box: the challenge's images by name, or a volume's address.
+
+    Raises
+    ------
+    InputError
+        If nothing usable is there.
+    """
+    if source == "phantom" and not Path(source).exists():
+        raise InputError(
+            "phantom: is made in memory and not read box by box; give an output that is a folder"
+        )
+    if source not in ("isbi2012", "isbi2012-test") or Path(source).exists():
+        return open_volume(source)
+    stack = load_images(source)
+    depth, height, width = stack.array.shape
+    return StackVolume(
+        stack.source, (depth, height, width), stack.array.dtype, stack.voxel_size, stack.notes
+    )
 
 
 def phantom_pairs(shape: tuple[int, int, int] = (30, 512, 512), *, seed: int = 0) -> Pairs:
