@@ -1,0 +1,169 @@
+"""What is to be done with a volume, and where."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from axolemma._version import __version__
+from axolemma.errors import AxolemmaError, ImageError, InputError, SettingsError
+from axolemma.images import Volume, ZarrVolume, create_zarr, open_zarr, parse_slices, remove_zarr
+from axolemma.modelfile import Model, load_model, state_hash
+from axolemma.pipeline.mask import Mask
+from axolemma.predict import choose_device, choose_precision
+from axolemma.settings import SegmentSettings
+from axolemma.volume import Plan, plan
+
+__all__ = ["BLOCK", "Job"]
+
+
+#: Sides of a block that is written, ZYX: a shard of the results.
+BLOCK = (8, 2048, 2048)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be done, and where."""
+
+    source: Volume
+    first: int
+    shape: tuple[int, int, int]
+    out: str
+    settings: SegmentSettings
+    model: Model
+    block: tuple[int, int, int]
+    folder: Path
+    voxel_size: tuple[float, float, float] | None
+    mask: Mask | None
+
+    @classmethod
+    def of(
+        cls,
+        source: Volume,
+        out: str,
+        settings: SegmentSettings,
+        block: tuple[int, int, int],
+        ledger: str | Path | None,
+        mask: Volume | None = None,
+    ) -> "Job":
+        """Take what `segment_volume` takes, or raise `InputError`."""
+        if settings.calibrated or settings.uncertainty:
+            raise SettingsError(
+                "calibrated and uncertainty are for images in memory, not block by block; leave"
+                " them out"
+            )
+        depth, height, width = source.shape
+        if not math.prod(source.shape):
+            raise InputError(f"{source.source}: the volume is empty, its shape is {source.shape}")
+        chosen = parse_slices(settings.slices, depth) if settings.slices else range(depth)
+        shape = (len(chosen), height, width)
+        # A shard no larger than the volume, in multiples of what networks and chunks go by.
+        sides = [
+            min(side, -(-whole // step) * step)
+            for side, whole, step in zip(block, shape, (1, 128, 128), strict=True)
+        ]
+        if min(sides) < 1:
+            raise InputError(f"a block needs sides of at least 1 voxel, got {block}")
+        folder = Path(ledger or f"{Path(out).name if '://' in out else out}.ledger")
+        return cls(
+            source,
+            chosen.start,
+            shape,
+            out,
+            settings,
+            load_model(settings.model),
+            (sides[0], sides[1], sides[2]),
+            folder,
+            settings.voxel_size or source.voxel_size,
+            None if mask is None else Mask.of(mask, source),
+        )
+
+    @property
+    def bits(self) -> int:
+        """Return of how many bits the membrane map is."""
+        return self.settings.bits if "bits" in self.settings.model_fields_set else 8
+
+    def precision(self, device: torch.device) -> Literal["fp32", "bf16"]:
+        """Return what the network computes in on a device, or raise `SettingsError`."""
+        if self.settings.precision == "int8":
+            raise SettingsError(
+                "precision int8 is calibrated on an image in memory, not block by block; take bf16"
+            )
+        return choose_precision(self.settings.precision, device)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the results depend on: a ledger of another one is refused."""
+        aside = {"device", "model", "calibrated", "uncertainty"}
+        asked = self.settings.model_dump(mode="json", exclude=aside)
+        return {
+            "axolemma": __version__,
+            "input": {
+                "source": self.source.source,
+                "shape": list(self.source.shape),
+                "dtype": str(self.source.dtype),
+            },
+            "mask": None if self.mask is None else self.mask.volume.source,
+            "output": self.out,
+            "weights_sha256": state_hash(self.model.network),
+            # What "auto" stands for may be another on the next machine.
+            "settings": asked
+            | {"bits": self.bits, "precision": self.precision(choose_device(self.settings.device))},
+            "block": list(self.block),
+        }
+
+    def plan(self, halo: Sequence[int] = (0, 0, 0)) -> Plan:
+        """Return the blocks, each read with so many voxels around it, ZYX."""
+        return plan(self.shape, self.block, tuple(halo))
+
+    def create(
+        self, name: str, dtype: Any, *, kind: Literal["image", "labels"] = "image", holds: str
+    ) -> list[ZarrVolume]:
+        """Make a volume of the results, or open it where an earlier run made it."""
+        address = f"{self.out}/{name}".rstrip("/")
+        made = self.folder / f"made-{holds.replace(' ', '-')}"
+        if made.is_file():
+            try:
+                return _all_levels(address)
+            except AxolemmaError:
+                pass  # It was removed since; its blocks will be found to be wrong.
+        levels = create_zarr(
+            address,
+            self.shape,
+            dtype,
+            voxel_size=self.voxel_size,
+            block=self.block,
+            kind=kind,
+            holds=holds,
+            info={"source": self.source.source, "sections": [self.first, self.last]},
+        )
+        made.touch()
+        return levels
+
+    @property
+    def last(self) -> int:
+        """Return the last section of the input, counted there."""
+        return self.first + self.shape[0] - 1
+
+    def is_there(self) -> bool:
+        """Tell whether anything is at the output's place."""
+        try:
+            open_zarr(self.out)
+        except ImageError:
+            return Path(self.out).exists()
+        return True
+
+    def clean(self) -> None:
+        """Remove what only the passes needed, and what killed writers left behind."""
+        remove_zarr(f"{self.out}/fragments")
+        if "://" not in self.out:
+            for left in Path(self.out).rglob("*.partial"):
+                left.unlink(missing_ok=True)
+
+
+def _all_levels(address: str) -> list[ZarrVolume]:
+    first = open_zarr(address)
+    return [first, *(open_zarr(address, level=n) for n in range(1, first.levels))]

@@ -1,0 +1,334 @@
+"""The passes over a volume, one after the other."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from axolemma import quality
+from axolemma._version import __version__
+from axolemma.engines import Engine
+from axolemma.errors import InputError
+from axolemma.images import Volume, ZarrVolume, remove_zarr, replacing
+from axolemma.objects import (
+    GAP,
+    GROWTH,
+    Method,
+    fragment_halo,
+    join_cells,
+    join_fragments,
+    join_stack,
+    link_halo,
+    number_cells,
+    overlap_halo,
+    pool_fragments,
+    pool_links,
+    pool_overlaps,
+)
+from axolemma.pipeline.job import BLOCK, Job
+from axolemma.pipeline.works import (
+    Coarser,
+    Fragments,
+    Link,
+    Membrane,
+    Overlap,
+    Paint,
+    Renumber,
+    Right,
+    Shifts,
+    Survey,
+    Ways,
+    by_section,
+    keep_numbers,
+)
+from axolemma.predict import choose_device, choose_polarity, enlargement, glance
+from axolemma.segmentation import SMALLEST, SMOOTHING, notes_on
+from axolemma.settings import SegmentSettings
+from axolemma.volume import Ledger, Progress, Results, plan, run
+
+__all__ = ["segment_volume"]
+
+
+def segment_volume(
+    source: Volume,
+    out: str,
+    settings: SegmentSettings,
+    *,
+    engine: Engine,
+    block: tuple[int, int, int] = BLOCK,
+    ledger: str | Path | None = None,
+    mask: Volume | None = None,
+    overwrite: bool = False,
+    advance: Callable[[Progress], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Segment a volume of any size; begun again, it goes on where it was interrupted.
+
+    Parameters
+    ----------
+    source
+        From `images.open_volume`.
+    out
+        Address of the OME-Zarr to make: the membrane map, and ``labels/cells`` and
+        ``labels/neurons`` below it.
+    settings
+        See `SegmentSettings`; the membrane map has 8 bits unless 32 are asked for.
+    engine
+        Where the blocks are done, see `engines.engine_from`.
+    block
+        ZYX, what is done at once, and a shard of `out`.
+    ledger
+        Folder of what is done so far, on a file system that all workers reach; beside `out` where
+        None.
+    mask
+        Not 0 where there is tissue, of the volume's shape or coarser by whole factors. What is
+        outside has membrane everywhere and no cell, and does not count for the contrast.
+    overwrite
+        Begin anew, in place of what is at `out`.
+    advance
+        Called after each block.
+    say
+        Called with a sentence now and then.
+
+    Returns
+    -------
+    dict
+        What is also written to ``run.json`` in the ledger.
+
+    Raises
+    ------
+    InputError
+        If volume and model do not fit, a section is constant or not finite, or the ledger is of a
+        run with other settings.
+    IncompleteError
+        If blocks failed again and again; all others are done, and another run does just those.
+    """
+    started = time.monotonic()
+    job = Job.of(source, out.rstrip("/"), settings, block, ledger, mask)
+    job.precision(choose_device(settings.device))
+    finished = job.folder / "run.json"
+    if overwrite:
+        if (job.folder / "settings.json").is_file():
+            shutil.rmtree(job.folder)
+        remove_zarr(job.out)
+    elif not job.folder.is_dir() and job.is_there():
+        raise InputError(f"{out}: this is there already; choose a new place, or say --overwrite")
+    with Ledger(job.folder, job.identity) as books:
+        if finished.is_file():
+            job.clean()  # The run may have been killed before it did.
+            say(f"the run in {job.folder} is finished already")
+            record: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
+            return record
+        do = partial(run, ledger=books, engine=engine, advance=advance)
+        record = _passes(job, do, say)
+        record["seconds"] = round(time.monotonic() - started, 3)
+        with replacing(finished) as beside:
+            beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        job.clean()
+    return record
+
+
+def _passes(job: Job, do: Callable[..., Results], say: Callable[[str], None]) -> dict[str, Any]:
+    """Do all passes, one after the other."""
+    settings, info = job.settings, job.model.info
+    device = choose_device(settings.device)
+    precision = job.precision(device)
+    pixel = enlargement(job.voxel_size, info.voxel_size)
+    magnification = info.magnification * pixel
+
+    pooled = quality.pool(
+        do("survey", Survey(job.source, job.first, job.shape, job.mask), job.plan(quality.HALO))
+    )
+    contrasts = _contrasts(pooled, job)
+    suspect = _suspect(job, do, pooled)
+    usable = [z for z, found in enumerate(contrasts) if found is not None]
+    if not usable:
+        raise InputError("every section is blank or holds NaN; there is nothing to segment")
+    polarity = choose_polarity(
+        settings.polarity,
+        glance(job.source.read, job.source.shape, job.first + usable[len(usable) // 2]),
+        magnification=magnification,
+    )
+    notes = notes_on(
+        job.voxel_size,
+        job.model,
+        polarity=(settings.polarity, polarity),
+        masked=[job.first + z for z, found in enumerate(contrasts) if found is None],
+        suspect=suspect,
+    )
+    for note in notes:
+        say(f"note: {note}")
+    membrane = job.create("", np.uint8 if job.bits == 8 else np.float32, holds="membrane map")
+    predict = Membrane(
+        job.source,
+        job.first,
+        membrane[0],
+        settings.model,
+        contrasts,
+        job.mask,
+        polarity,
+        magnification,
+        settings.average,
+        precision,
+        str(device),
+        settings.tile,
+    )
+    halo = predict.halo(info.context, int(job.model.network.stride))  # type: ignore[arg-type]
+    do("membrane", predict, job.plan(halo), check=Right(membrane[0]))
+    threshold = settings.threshold
+    threshold = info.threshold(settings.average) if threshold is None else threshold
+    boundary = info.boundary if settings.boundary is None else settings.boundary
+    written: dict[str, list[ZarrVolume]] = {"membrane": membrane}
+    counts: dict[str, int | None] = {"cells": None, "neurons": None}
+    if settings.objects != "none":
+        seen = Ways(membrane[0], behind=2 if settings.objects == "neurons" else 1)
+        told = do("ways", seen, plan(job.shape[:1], job.block[:1], (0,)))
+        ways = {name: np.concatenate([table[name] for table in told]) for name in ("ways", "means")}
+        written["cells"], counts["cells"] = _cells(
+            job, do, membrane[0], ways, threshold=threshold, boundary=boundary, pixel=pixel
+        )
+        if settings.objects == "neurons":
+            written["neurons"], counts["neurons"] = _neurons(
+                job, do, membrane[0], written["cells"][0], ways, pixel=pixel
+            )
+    for name, levels in written.items():
+        for number, (fine, coarse) in enumerate(pairwise(levels), start=1):
+            blocks = plan(coarse.shape, job.block, (0, 0, 0))
+            do(f"{name}-level-{number}", Coarser(fine, coarse), blocks, check=Right(coarse))
+    return {
+        "axolemma": __version__,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        **job.identity,
+        "model": {"source": job.model.source},
+        "sections": [job.first, job.last],
+        "notes": [*job.source.notes, *notes],
+        "findings": [quality.as_dict(report, job.voxel_size) for report in suspect],
+        "voxel_size": None if job.voxel_size is None else list(job.voxel_size),
+        "magnification": magnification,
+        "polarity": polarity,
+        "threshold": threshold,
+        "boundary": boundary,
+        **counts,
+        "device": str(device),
+        "precision": precision,
+        "torch": torch.__version__,
+    }
+
+
+def _cells(
+    job: Job,
+    do: Callable[..., Results],
+    membrane: ZarrVolume,
+    ways: dict[str, NDArray[Any]],
+    *,
+    threshold: float,
+    boundary: float,
+    pixel: float,
+) -> tuple[list[ZarrVolume], int]:
+    method: Method = job.settings.method
+    smoothing = SMOOTHING / pixel
+    (fragments, *_) = job.create("fragments", np.uint64, kind="image", holds="fragments")
+    halo = fragment_halo(smoothing=smoothing)
+    options = {"method": method, "threshold": threshold, "smoothing": smoothing}
+    found = do(
+        "fragments",
+        Fragments(membrane, fragments, options),
+        job.plan((0, halo, halo)),
+        check=Right(fragments),
+    )
+    how: dict[str, Any] = {"boundary": boundary, "smallest": SMALLEST / pixel**2}
+    pooled = (pool_fragments(tables) for tables in by_section(found, job.plan()))
+    sections: Iterable[tuple[NDArray[np.uint64], NDArray[np.int64]]]
+    if method == "threshold":
+        sections = (join_fragments(table, job.shape[2], method=method, **how) for table in pooled)
+    else:
+        beyond = overlap_halo()
+        counted = do(
+            "overlaps", Overlap(fragments, membrane, **ways), job.plan((1, beyond, beyond))
+        )
+        over = (pool_overlaps(tables) for tables in by_section(counted, job.plan()))
+        together = zip(pooled, over, strict=True)
+        sections = join_stack(together, job.shape[2], method=method, **how)
+    ids, numbers = number_cells(sections)
+    mapping = keep_numbers(job.folder / "cells", ids, numbers)
+    cells = job.create("labels/cells", numbers.dtype, kind="labels", holds="cells")
+    do(
+        "cells",
+        Paint(fragments, cells[0], mapping, job.settings.filled),
+        job.plan(),
+        check=Right(cells[0]),
+    )
+    return cells, int(numbers.max(initial=0))
+
+
+def _neurons(
+    job: Job,
+    do: Callable[..., Results],
+    membrane: ZarrVolume,
+    cells: ZarrVolume,
+    ways: dict[str, NDArray[Any]],
+    *,
+    pixel: float,
+) -> tuple[list[ZarrVolume], int]:
+    gap = GAP / pixel
+    halo = link_halo(gap=gap)
+    tables = do(
+        "links",
+        Link(cells, membrane, growth=GROWTH / pixel, gap=gap, **ways),
+        job.plan((2, halo, halo)),
+    )
+    ids, numbers = join_cells(pool_links(of) for of in by_section(tables, job.plan()))
+    mapping = keep_numbers(job.folder / "neurons", ids, numbers)
+    neurons = job.create("labels/neurons", cells.dtype, kind="labels", holds="neurons")
+    do("neurons", Renumber(cells, neurons[0], mapping), job.plan(), check=Right(neurons[0]))
+    return neurons, int(numbers.max(initial=0))
+
+
+def _suspect(
+    job: Job, do: Callable[..., Results], pooled: quality.Table
+) -> list[quality.SectionReport]:
+    """Return what is known of the sections that something is wrong with."""
+    shifts = do(
+        "shifts",
+        Shifts(job.source, job.first, job.shape, tuple(quality.usable(pooled))),
+        plan(job.shape[:1], job.block[:1], (0,)),
+    )
+    reports = quality.judge(
+        pooled,
+        [
+            quality.Shift(*map(int, row[:4]), *map(float, row[4:]))
+            for tables in shifts
+            for row in tables["shifts"]
+        ],
+        first=job.first,
+    )
+    return [report for report in reports if report.findings]
+
+
+def _contrasts(pooled: quality.Table, job: Job) -> tuple[tuple[float, float] | None, ...]:
+    """Return mean and standard deviation of every section.
+
+    None for a section that shows nothing, where such ones are to be left out.
+    """
+    found: list[tuple[float, float] | None] = []
+    for z in range(job.shape[0]):
+        try:
+            found.append(quality.contrast(pooled, z))
+        except InputError as error:
+            if job.settings.bad_sections == "mask":
+                found.append(None)
+                continue
+            raise InputError(
+                f"{job.source.source}: section {job.first + z}: {error}; replace it, or say"
+                " --bad-sections mask"
+            ) from None
+    return tuple(found)

@@ -1,0 +1,390 @@
+"""What is done with one block in each pass: read, computed, written, and told in small tables."""
+
+import math
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from axolemma import quality
+from axolemma.geometry import Box
+from axolemma.images import Volume, ZarrVolume, replacing
+from axolemma.modelfile import Model, load_model
+from axolemma.objects import (
+    cut_block,
+    link_block,
+    looked_up,
+    overlap_block,
+    paint_cells,
+    subset,
+    thumbnail,
+    way_of,
+)
+from axolemma.pipeline.mask import Mask
+from axolemma.predict import (
+    HALO,
+    Average,
+    Polarity,
+    choose_device,
+    neighbours,
+    normalise,
+    predict_part,
+    ready,
+)
+from axolemma.volume import Block, Plan, Results, Tables
+
+__all__ = [
+    "Coarser",
+    "Fragments",
+    "Link",
+    "Membrane",
+    "Overlap",
+    "Paint",
+    "Renumber",
+    "Right",
+    "Shifts",
+    "Survey",
+    "Ways",
+    "by_section",
+    "keep_numbers",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Tells what the grey values of every section of a block are like."""
+
+    source: Volume
+    first: int
+    shape: tuple[int, int, int]
+    mask: Mask | None
+
+    def __call__(self, block: Block) -> Tables:
+        """Return the sums of `quality.block_statistics`."""
+        box = block.read.moved((self.first, 0, 0))
+        return quality.block_statistics(
+            self.source.read(box),
+            read=block.read,
+            write=block.write,
+            shape=self.shape,
+            tissue=None if self.mask is None else self.mask.read(box),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Shifts:
+    """Finds how far sections lie beside the one before, each as a whole."""
+
+    source: Volume
+    first: int
+    shape: tuple[int, int, int]
+    usable: tuple[int, ...]
+
+    def __call__(self, block: Block) -> Tables:
+        """Return the values of a `quality.Shift` to each section of the block, a row each."""
+        (start,), (stop,) = block.write.start, block.write.stop
+        found = [
+            quality.section_shift(self._read, self.shape, *pair)
+            for pair in pairwise(self.usable)
+            if start <= pair[1] < stop
+        ]
+        return {"shifts": np.array([astuple(shift) for shift in found]).reshape(-1, 6)}
+
+    def _read(self, box: Box) -> NDArray[Any]:
+        return self.source.read(box.moved((self.first, 0, 0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Membrane:
+    """Predicts the membrane of a block."""
+
+    source: Volume
+    first: int
+    out: ZarrVolume
+    model: str
+    contrasts: tuple[tuple[float, float] | None, ...]
+    mask: Mask | None
+    polarity: Polarity
+    magnification: float
+    average: Average
+    precision: Literal["fp32", "bf16"]
+    device: str
+    tile: int
+
+    def halo(self, context: int, stride: int) -> tuple[int, int, int]:
+        """Return how many voxels are read beyond a block, ZYX."""
+        beyond = math.ceil((HALO + 2 * stride) / self.magnification) + 2
+        # Sections that are left out are passed over when neighbours are looked for.
+        gaps = np.diff(np.flatnonzero([found is not None for found in self.contrasts]))
+        return context * int(gaps.max(initial=1)), beyond, beyond
+
+    def __call__(self, block: Block) -> Tables:
+        """Write the map; return its checksum."""
+        model = _loaded(self.model, self.device)
+        network, context = model.network, model.info.context
+        voxels = self.source.read(block.read.moved((self.first, 0, 0)))
+        sign = np.float32(1 if self.polarity == "dark" else -1)
+        whole = self.out.shape[1:]
+        usable = np.flatnonzero([found is not None for found in self.contrasts])
+        seen, wanted = (Box(box.start[1:], box.stop[1:]) for box in (block.read, block.write))
+        # Where nothing is predicted there is membrane, so that no cell is seen there.
+        all_membrane = 255 if self.out.dtype == np.uint8 else 1
+        result = np.full(block.write.shape, all_membrane, self.out.dtype)
+        core = voxels[block.write.within(block.read).slices]
+        tissue = np.full(core.shape, core.min() < core.max())
+        if self.mask is not None:
+            tissue &= self.mask.read(block.write.moved((self.first, 0, 0)))
+        for n, z in enumerate(range(block.write.start[0], block.write.stop[0])):
+            if self.contrasts[z] is None or not tissue[n].any():
+                continue
+            place_ = int(np.searchsorted(usable, z))
+            near = usable[neighbours(place_, context, len(usable))]
+
+            def read(box: Box, near: NDArray[np.int64] = near) -> NDArray[np.float32]:
+                cut = box.within(seen).slices
+                parts = [
+                    normalise(voxels[k - block.read.start[0], *cut], self.contrasts[k])
+                    for k in near
+                ]
+                return np.asarray(np.stack(parts) * sign)
+
+            map_ = predict_part(
+                network,
+                read,
+                whole,
+                wanted,
+                magnification=self.magnification,
+                average=self.average,
+                precision=self.precision,
+                device=torch.device(self.device),
+                tile=self.tile,
+            )
+            map_ = np.rint(map_ * 255) if result.dtype == np.uint8 else map_
+            result[n] = np.where(tissue[n], map_, all_membrane)
+        return _written(self.out, block, result)
+
+
+@dataclass(frozen=True, slots=True)
+class Fragments:
+    """Cuts the sections of a block into fragments."""
+
+    membrane: ZarrVolume
+    out: ZarrVolume
+    options: Mapping[str, Any]
+
+    def __call__(self, block: Block) -> Tables:
+        """Write the fragments; return what lies between them, by section."""
+        labels, tables = cut_block(
+            _share(self.membrane.read(block.read)),
+            read=block.read,
+            write=block.write,
+            shape=self.out.shape,
+            **self.options,
+        )
+        return {**_written(self.out, block, labels), **_by_number(tables, block)}
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Counts what the fragments of a block have in common with those of the next section."""
+
+    fragments: ZarrVolume
+    membrane: ZarrVolume
+    ways: NDArray[np.int64]
+    means: NDArray[np.float64]
+
+    def __call__(self, block: Block) -> Tables:
+        """Return the counts, by section."""
+        tables = []
+        # Two sections at a time: what is around a block is as much as a small block itself.
+        for z in range(block.write.start[0], block.write.stop[0]):
+            behind = min(z + 2, self.fragments.shape[0])
+            read = Box((z, *block.read.start[1:]), (behind, *block.read.stop[1:]))
+            tables += overlap_block(
+                self.fragments.read(read),
+                _share(self.membrane.read(read)),
+                read=read,
+                write=Box((z, *block.write.start[1:]), (z + 1, *block.write.stop[1:])),
+                shape=self.fragments.shape,
+                means=self.means,
+                ways=self.ways,
+            )
+        return _by_number(tables, block)
+
+
+@dataclass(frozen=True, slots=True)
+class Paint:
+    """Gives the labels of a block other numbers: those of fragments the numbers of their cells."""
+
+    labels: ZarrVolume
+    out: ZarrVolume
+    mapping: str
+    filled: bool
+
+    def __call__(self, block: Block) -> Tables:
+        """Write the labels; return the checksum."""
+        # One more pixel to the right and below: a line is drawn where two labels meet.
+        stop = tuple(b + n for b, n in zip(block.write.stop, (0, 1, 1), strict=True))
+        labels = self.labels.read(Box(block.write.start, stop).clip(Box.of(self.labels.shape)))
+        painted = paint_cells(
+            labels, *_mapped(self.mapping, labels), shape=block.write.shape, filled=self.filled
+        )
+        return _written(self.out, block, painted.astype(self.out.dtype))
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Finds how far the one or two sections behind one lie beside it, each as a whole."""
+
+    membrane: ZarrVolume
+    behind: int
+
+    def __call__(self, block: Block) -> Tables:
+        """Return the shifts, and the mean of the membrane map, of every section."""
+        depth, height, width = self.membrane.shape
+        (first,), (last,) = block.write.start, block.write.stop
+
+        def read(box: Box) -> NDArray[np.float32]:
+            stop = min(last + self.behind, depth)
+            return _share(self.membrane.read(Box((first, *box.start), (stop, *box.stop))))
+
+        seen = thumbnail(read, (height, width))
+        together = self.behind + 1
+        ways = [way_of(seen[n : n + together], (height, width)) for n in range(last - first)]
+        means = seen[: last - first].mean(axis=(1, 2), dtype=np.float64)
+        return {"ways": np.array(ways), "means": means}
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Counts what the cells of a block have in common with those of the next two sections."""
+
+    cells: ZarrVolume
+    membrane: ZarrVolume
+    ways: NDArray[np.int64]
+    means: NDArray[np.float64]
+    growth: float
+    gap: float
+
+    def __call__(self, block: Block) -> Tables:
+        """Return the counts, by section."""
+        # Sections behind those of the block are compared with them, those before are not.
+        read = Box((block.write.start[0], *block.read.start[1:]), block.read.stop)
+        tables = link_block(
+            self.cells.read(read),
+            _share(self.membrane.read(read)),
+            read=read,
+            write=block.write,
+            shape=self.cells.shape,
+            means=self.means,
+            ways=self.ways,
+            growth=self.growth,
+            gap=self.gap,
+        )
+        return _by_number(tables, block)
+
+
+@dataclass(frozen=True, slots=True)
+class Renumber:
+    """Gives the cells of a block the numbers of their neurons."""
+
+    cells: ZarrVolume
+    out: ZarrVolume
+    mapping: str
+
+    def __call__(self, block: Block) -> Tables:
+        """Write the labels; return the checksum."""
+        cells = self.cells.read(block.write)
+        neurons = looked_up(cells, *_mapped(self.mapping, cells))
+        return _written(self.out, block, neurons.astype(self.out.dtype))
+
+
+@dataclass(frozen=True, slots=True)
+class Coarser:
+    """Fills a block of a level from the next finer one."""
+
+    fine: ZarrVolume
+    out: ZarrVolume
+
+    def __call__(self, block: Block) -> Tables:
+        """Write the voxels; return their checksum."""
+        return _written(self.out, block, self.out.coarsened(self.fine, block.write))
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """Tells whether what a block has written is still there."""
+
+    out: ZarrVolume
+
+    def __call__(self, block: Block, tables: Tables) -> bool:
+        """Compare the checksum."""
+        return int(tables["crc"]) == _checksum(self.out.read(block.write))
+
+
+def keep_numbers(path: Path, ids: NDArray[Any], new: NDArray[Any]) -> str:
+    """Lay numbers beside the ledger, where all workers find them."""
+    for name, array in (("ids", ids), ("new", new)):
+        target = path.with_name(f"{path.name}-{name}.npy")
+        with replacing(target) as beside, beside.open("wb") as file:
+            np.save(file, array)
+    return str(path)
+
+
+def _mapped(
+    path: str, labels: NDArray[Any]
+) -> tuple[NDArray[np.uint64], NDArray[np.unsignedinteger[Any]]]:
+    """Return the part that some labels need of what `keep_numbers` wrote."""
+    # Mapped, not read: of a large volume a block needs a small part.
+    known, numbers = (np.load(f"{path}-{name}.npy", mmap_mode="r") for name in ("ids", "new"))
+    return subset(known, numbers, labels)
+
+
+def by_section(found: Results, blocks: Plan) -> Iterator[list[dict[str, NDArray[Any]]]]:
+    """Yield, for each section, the tables that the blocks of its layer told of it."""
+    layer = math.prod(blocks.counts[1:])
+    for first in range(0, len(blocks), layer):
+        box, tables = blocks[first].write, found[first : first + layer]
+        for z in range(box.start[0], box.stop[0]):
+            mark = f"{z}:"
+            yield [
+                {n.removeprefix(mark): a for n, a in table.items() if n.startswith(mark)}
+                for table in tables
+            ]
+
+
+def _by_number(tables: Sequence[Tables], block: Block) -> dict[str, NDArray[Any]]:
+    """Put the tables of a block's sections into one, see `by_section`."""
+    return {
+        f"{z}:{name}": array
+        for z, table in enumerate(tables, start=block.write.start[0])
+        for name, array in table.items()
+    }
+
+
+def _share(map_: NDArray[Any]) -> NDArray[np.float32]:
+    """Return a membrane map in [0, 1], whatever it is kept as."""
+    return np.asarray(map_ / np.float32(255) if map_.dtype == np.uint8 else map_, np.float32)
+
+
+def _written(out: ZarrVolume, block: Block, voxels: NDArray[Any]) -> Tables:
+    out.write(block.write, voxels)
+    return {"crc": np.array(_checksum(voxels), np.uint32)}
+
+
+def _checksum(voxels: NDArray[Any]) -> int:
+    return zlib.crc32(np.ascontiguousarray(voxels).data)
+
+
+@lru_cache(maxsize=1)
+def _loaded(model: str, device: str) -> Model:
+    """Load a model, once in every process."""
+    found = load_model(model)
+    return replace(found, network=ready(found.network, choose_device(device)))
