@@ -18,12 +18,14 @@ from axolemma.geometry import Box, grid
 from axolemma.models import fused
 from axolemma.quality import contrast, grey_sums
 from axolemma.sampling import mirrored, resampled, samples
+from axolemma.settings import Average
 from axolemma.tiles import tiles
 
 _log = logging.getLogger(__name__)
 
 __all__ = [
     "HALO",
+    "POSES",
     "Average",
     "Polarity",
     "Precision",
@@ -45,16 +47,15 @@ __all__ = [
     "ready",
 ]
 
-Average = Literal["none", "flips", "dihedral"]
-
 #: Gives a part (Y, X) of what a network sees, (C, Y, X).
 Read = Callable[[Box], NDArray[np.float32]]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 Polarity = Literal["dark", "bright"]
 
 #: Flips and quarter turns of every averaging: (flip the last axis?, quarter turns).
-_POSES: dict[Average, tuple[tuple[bool, int], ...]] = {
+POSES: dict[Average, tuple[tuple[bool, int], ...]] = {
     "none": ((False, 0),),
+    "half-turn": ((False, 0), (False, 2)),
     "flips": ((False, 0), (True, 0), (False, 2), (True, 2)),
     "dihedral": tuple((flip, turns) for flip in (False, True) for turns in range(4)),
 }
@@ -324,7 +325,8 @@ def membrane_map(
         Factor by which sections are enlarged before the network sees them; the map has their own
         size again.
     average
-        Average over flips (4 poses) or over the whole dihedral group (8 poses).
+        Average over the section and what it is after a half turn (2 poses), over flips (4 poses) or
+        over the whole dihedral group (8 poses).
     precision, device
         See `choose_precision` and `choose_device`.
     tile
@@ -441,7 +443,7 @@ def posed_maps(
     where = choose_device(device)
     network = ready(network, where)
     how = choose_precision(precision, where)
-    poses = _POSES["dihedral"]
+    poses = POSES["dihedral"]
     for z in range(len(stack)):
         section = _reader(stack, z, context, polarity)(Box.of(stack.shape[1:]))
         maps = np.empty((len(poses), *section.shape[1:]), np.float32)
@@ -613,7 +615,7 @@ def _averaged(network: nn.Module, crop: Tensor, average: Average) -> Tensor:
     poses, and below one with smaller tiles, from then on.
     """
     height, width = crop.shape[-2:]
-    pixels, poses = height * width, len(_POSES[average])
+    pixels, poses = height * width, len(POSES[average])
     while pixels <= (most := _MOST.get(network, math.inf)):
         many = min(poses, max(1, int(min(most, _AT_ONCE[crop.device.type]) // pixels)))
         try:
@@ -652,7 +654,7 @@ def _is_want_of_memory(error: RuntimeError) -> bool:
 
 def _passed(network: nn.Module, crop: Tensor, average: Average, many: int) -> Tensor:
     """Average the probabilities of one crop over its poses, so `many` of them in every pass."""
-    poses, total = _POSES[average], torch.zeros(crop.shape[-2:], device=crop.device)
+    poses, total = POSES[average], torch.zeros(crop.shape[-2:], device=crop.device)
     # What is turned by a quarter is as high as the other is wide, and can be no part of its batch.
     upright = many == 1 or crop.shape[-2] == crop.shape[-1]
     alike = [poses] if upright else [[p for p in poses if p[1] % 2 == odd] for odd in (0, 1)]

@@ -125,7 +125,7 @@ def segment(
     polarity: str = "auto",
     voxel_size: tuple[float, float, float] | None = None,
     threshold: float | None = None,
-    average: Average = "flips",
+    average: Average = "half-turn",
     objects: str = "cells",
     method: "Method" = "mean",
     boundary: float | None = None,
@@ -195,11 +195,11 @@ def segment(
     if array.ndim not in (2, 3):
         raise InputError(f"a section has axes (Y, X), a stack (Z, Y, X), not shape {array.shape}")
     loaded = model if isinstance(model, Model) else load_model(model)
-    cut = loaded.info.threshold(average) if threshold is None else threshold
-    calibration = loaded.info.calibration(average)
+    cut = loaded.info.threshold if threshold is None else threshold
+    calibration = loaded.info.calibration
     if calibrated and calibration is None:
         raise SettingsError(
-            f"{loaded.source}: this model holds no calibration for average {average}, as files of"
+            f"{loaded.source}: this model holds no calibration, as files of"
             " older trainings; leave calibrated out, or train anew"
         )
     stack = array.reshape(-1, *array.shape[-2:])

@@ -185,7 +185,7 @@ def _passes(job: Job, do: Callable[..., Results], say: Callable[[str], None]) ->
     halo = predict.halo(info.context, int(job.model.network.stride))  # type: ignore[arg-type]
     do("membrane", predict, job.plan(halo), check=Right(membrane[0]))
     threshold = settings.threshold
-    threshold = info.threshold(settings.average) if threshold is None else threshold
+    threshold = info.threshold if threshold is None else threshold
     boundary = info.boundary if settings.boundary is None else settings.boundary
     written: dict[str, list[ZarrVolume]] = {"membrane": membrane}
     counts: dict[str, int | None] = {"cells": None, "neurons": None}
