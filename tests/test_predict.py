@@ -98,11 +98,11 @@ def test_poses_at_once_are_those_one_by_one(network, shape, average, monkeypatch
 )
 def test_too_many_poses_are_halved_for_good(network, together, caplog, error):
     stack = stack_of(2, 96, 96)
-    limited = Limited(network, 3 * 160**2, error)
+    limited = Limited(network, 3 * 96**2, error)
     found = predict(limited, stack, average="dihedral")
     assert [batch for batch, *_ in limited.passes] == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]
     assert [line.split(" (")[0] for line in caplog.messages] == [
-        f"too little memory for {many} × 160 × 160 pixels at once" for many in (8, 4)
+        f"too little memory for {many} × 96 × 96 pixels at once" for many in (8, 4)
     ]
     assert str(error) in caplog.text
     assert "going on with half of it" in caplog.text
@@ -116,13 +116,13 @@ def test_a_tile_that_is_too_large_is_cut(network, caplog):
     np.testing.assert_allclose(found, predict(network, stack, average="flips"), atol=1e-3)
     assert sum(told) == pytest.approx(stack.size, abs=10)
     assert [line.split(" at")[0] for line in caplog.messages] == [
-        "too little memory for 1 × 992 × 1376 pixels"
+        "too little memory for 1 × 928 × 1312 pixels"
     ]
 
 
 def test_memory_for_no_tile_at_all(network, caplog):
     with pytest.raises(AxolemmaError, match=r"memory for this network even on \d+ × \d+"):
-        predict(Limited(network, 100), stack_of(1, 700, 700))
+        predict(Limited(network, 100), stack_of(1, 900, 900))
     assert len(caplog.messages) > 1
 
 

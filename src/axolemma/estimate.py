@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from axolemma.errors import InputError
 from axolemma.models import heads
-from axolemma.predict import MIRROR, POSES, autocast, choose_device, choose_precision, place
+from axolemma.predict import POSES, autocast, choose_device, choose_precision, place
 from axolemma.settings import SegmentSettings, TrainSettings
 
 __all__ = [
@@ -189,8 +189,8 @@ def of_segmenting(
         Factor by which sections are enlarged for it.
     """
     voxels, area = math.prod(shape), math.prod(shape[1:])
-    seen = [math.ceil(side * magnification) + 2 * MIRROR for side in shape[1:]]
-    sides = [min(side, settings.tile + 2 * MIRROR) for side in seen]
+    seen = [math.ceil(side * magnification) for side in shape[1:]]
+    sides = [min(side, settings.tile) for side in seen]
     each = TILE + LIVE * tile.largest + 4 * channels + POSED * (settings.average != "none")
     # The image, the map, into which sections are written as they are made, and where the network
     # sees them at another size, one of that size and one of its own.

@@ -91,10 +91,6 @@ _GLANCE, _LINE, _CLEARLY = 1024, 2.5, 1.1
 #: taken for a mistake beyond the other one.
 _SAME_SIZE, _MISTAKEN_SIZE = 1.05, 4.0
 
-#: Pixels by which a section is mirrored beyond its edges. Membranes near the edge then have a
-#: context on both sides; training saw mirrored sections too.
-MIRROR = 32
-
 
 def choose_device(wish: str = "auto") -> torch.device:
     """Return the device to compute on.
@@ -539,21 +535,19 @@ def predict_part(
         for start, stop, size, side in zip(part.start, part.stop, seen, whole, strict=True)
     ]
     wanted = Box(tuple(axis.span[0] for axis in back), tuple(axis.span[1] for axis in back))
-    # The section is mirrored once and whole, so that every tile of every part, in every pose, meets
-    # the same strides and the same mirror image as the section in one piece.
-    frame = -(-MIRROR // stride) * stride
-    mirror = Box((-frame, -frame), tuple(side + frame - side % -stride for side in seen))
+    # Mirrored only as far as strides ask for, and whole, so that every tile of every part, in every
+    # pose, meets the same strides and the same mirror image as the section in one piece.
     looked = Box(
         tuple((start - HALO) // stride * stride for start in wanted.start),
         tuple(-(-(stop + HALO) // stride) * stride for stop in wanted.stop),
-    ).clip(mirror)
+    ).clip(Box.of(tuple(side - side % -stride for side in seen)))
     same = seen == tuple(whole)
     result = np.zeros(wanted.shape, np.float32) if out is None or not same else out
     result[...] = 0
     canvas = _canvas(result, device)
     shape = (looked.shape[0], looked.shape[1])
     before: torch.cuda.Event | None = None
-    for piece in tiles(shape, size=tile + 2 * frame, margin=MARGIN, ramp=RAMP, multiple=stride):
+    for piece in tiles(shape, size=tile, margin=MARGIN, ramp=RAMP, multiple=stride):
         box = piece.box.moved(looked.start)
         kept = box.clip(wanted)
         weight = piece.weight[kept.within(box).slices]
