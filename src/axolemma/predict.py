@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -552,7 +552,7 @@ def predict_part(
         kept = box.clip(wanted)
         weight = piece.weight[kept.within(box).slices]
         crop = _sent(_seen(read, box, whole, seen)[None], device)
-        with torch.inference_mode(), autocast(precision, device):
+        with torch.inference_mode(), autocast(precision, device), _cores_left_to(network):
             probability = _averaged(network, crop, average)[kept.within(box).slices]
             weighted = probability.to(canvas.device) * _sent(weight, canvas.device)
             canvas[kept.within(wanted).slices] += weighted
@@ -569,10 +569,29 @@ def predict_part(
     return np.clip(map_, 0, 1, out=map_ if out is None else out)
 
 
+@contextmanager
+def _cores_left_to(network: nn.Module) -> Iterator[None]:
+    """Keep torch to one thread beside a network that has threads of its own.
+
+    Torch's would wait busily for their next task, on the cores that the network computes on.
+    """
+    if not hasattr(network, "at_once"):
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _seen(
     read: Read, box: Box, whole: tuple[int, ...], seen: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Return what a network sees in a box, (C, Y, X), which may reach beyond the section."""
+    if seen == tuple(whole) and box == box.clip(Box.of(seen)):
+        return np.ascontiguousarray(read(box), np.float32)
     places = [mirrored(a, b, size) for a, b, size in zip(box.start, box.stop, seen, strict=True)]
     inner = [(int(axis.min()), int(axis.max()) + 1) for axis in places]
     axes = [
@@ -611,7 +630,8 @@ def _averaged(network: nn.Module, crop: Tensor, average: Average) -> Tensor:
     height, width = crop.shape[-2:]
     pixels, poses = height * width, len(POSES[average])
     while pixels <= (most := _MOST.get(network, math.inf)):
-        many = min(poses, max(1, int(min(most, _AT_ONCE[crop.device.type]) // pixels)))
+        at_once = max(_AT_ONCE[crop.device.type], getattr(network, "at_once", 1) * pixels)
+        many = min(poses, max(1, int(min(most, at_once) // pixels)))
         try:
             return _passed(network, crop, average, many)
         except RuntimeError as error:

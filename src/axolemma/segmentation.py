@@ -28,6 +28,7 @@ from axolemma.images import (
 from axolemma.modelfile import Model, load_model, state_hash
 from axolemma.pictures import preview
 from axolemma.predict import (
+    POSES,
     TILE,
     Average,
     Polarity,
@@ -219,7 +220,9 @@ def segment(
     }
     network, how, parity = loaded.network, precision, ""
     if precision == "int8":
-        network, how, parity = _in_integers(loaded, seen, sight, cut, where)
+        network, how, parity = _in_integers(
+            loaded, seen, sight, cut, where, poses=len(POSES[average])
+        )
     used = choose_precision("auto" if how == "int8" else how, where)
     membrane = np.ones(stack.shape, np.float32)
     sections = membrane_map(
@@ -282,7 +285,13 @@ def segment(
 
 
 def _in_integers(
-    model: Model, stack: NDArray[Any], sight: dict[str, Any], threshold: float, device: torch.device
+    model: Model,
+    stack: NDArray[Any],
+    sight: dict[str, Any],
+    threshold: float,
+    device: torch.device,
+    *,
+    poses: int,
 ) -> tuple[torch.nn.Module, Literal["int8", "auto"], str]:
     """Compile a network with 8-bit integers for a stack, if it then says the same as before."""
     from axolemma.compiled import compiled, parity
@@ -297,6 +306,7 @@ def _in_integers(
         channels=len(crops[0]),
         precision="int8",
         crops=crops[len(compared) :] or crops,
+        at_once=poses,
     )
     same = parity(fast, model.network.eval(), compared, threshold=threshold)
     if same.good:
