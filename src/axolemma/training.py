@@ -394,7 +394,9 @@ def fit(
     if start is not None and not resumed:
         validate_average(0.0)  # A training that makes the start worse must not replace it.
     on_gpu = device.type == "cuda"
-    pool = ThreadPoolExecutor(max(1, cores() // team.here) if on_gpu else torch.get_num_threads())
+    # While a GPU works processors are free; where they work themselves, as much as crops need.
+    threads = cores() // team.here if on_gpu else torch.get_num_threads() // 4
+    pool = ThreadPoolExecutor(max(1, threads))
 
     def cut(step: int) -> _Batch:
         # Chance depends on seed and step alone, so a resumed run draws what it would have drawn.
@@ -403,8 +405,7 @@ def fit(
         crops, drawn = _batch(rng, images, target, sections, mine, settings, black, pool)
         return (crops.pin_memory(), drawn.pin_memory()) if on_gpu else (crops, drawn)
 
-    # While a GPU works, processors are free; where they work themselves it was slower.
-    batches = _ahead(cut, state.step) if on_gpu else map(cut, itertools.count(state.step))
+    batches = _ahead(cut, state.step)
     lap("beginning")
     while (done := team.agreed(clock.done(state))) < 1:
         for group in optimizer.param_groups:
