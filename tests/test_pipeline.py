@@ -234,7 +234,7 @@ def test_the_outlook(tmp_path, stack):
     assert seen.hours > 0
     chosen = settings(calibrated=True, uncertainty=True)
     more = outlook(open_volume(stack), str(tmp_path / "o.zarr"), chosen, block=(2, 128, 256))
-    assert more.written == np.prod(SHAPE) * (2 + 4 + 8 + 4)
+    assert more.written == np.prod(SHAPE) * (3 + 8 + 4)
     assert not (tmp_path / "o.zarr").exists()
 
 
@@ -394,15 +394,16 @@ def test_a_calibrated_map_and_its_uncertainty(tmp_path, stack, whole, block):
     assert volume.info["threshold"] == record["threshold"]
     assert "calibration" not in volume.info
     assert open_zarr(tmp_path / "plain.zarr").info["calibration"] == list(calibration)
-    # The uncertainty is that of the same map, bit for bit.
+    # The uncertainty is that of the same map, bit for bit; log 2 is 255.
     unsure = open_zarr(tmp_path / "out.zarr/uncertainty")
     assert (unsure.holds, unsure.voxel_size) == ("uncertainty", SIZE)
     assert unsure.info["sections"] == [0, SHAPE[0] - 1]
+    assert unsure.info["highest"] == np.log(2)
     found = unsure.read(Box.of(SHAPE))
     raw = (everything(tmp_path / "plain.zarr") / np.float32(255)).astype(np.float32)
     same = np.array([uncertainty_map(section, smoothing=1) for section in raw])
-    np.testing.assert_array_equal(found, same)
-    np.testing.assert_allclose(found, expected.uncertainty, atol=0.02)
+    np.testing.assert_array_equal(found, np.rint(same * (255 / np.log(2))))
+    np.testing.assert_allclose(found / 255 * np.log(2), expected.uncertainty, atol=0.02)
     assert not (tmp_path / "out.zarr/uncalibrated").exists()
 
 

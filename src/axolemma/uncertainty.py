@@ -1,12 +1,16 @@
 """How unsure membrane maps are: of a pixel, of a place, and between several maps of one section."""
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["disagreement", "entropy", "uncertainty_halo", "uncertainty_map"]
+__all__ = ["HIGHEST", "disagreement", "entropy", "uncertainty_halo", "uncertainty_map"]
+
+#: The entropy of what is wholly undecided, log 2.
+HIGHEST = math.log(2)
 
 #: Standard deviations at which the Gaussian of `uncertainty_map` ends.
 _END = 4.0

@@ -55,7 +55,7 @@ from axolemma.pipeline.works import (
 from axolemma.predict import choose_device, choose_polarity, enlargement, glance
 from axolemma.segmentation import BLUR, SMALLEST, SMOOTHING, notes_on
 from axolemma.settings import SegmentSettings
-from axolemma.uncertainty import uncertainty_halo
+from axolemma.uncertainty import HIGHEST, uncertainty_halo
 from axolemma.volume import Ledger, Progress, Results, plan, run
 
 __all__ = ["segment_volume"]
@@ -258,7 +258,9 @@ def _uncertainty(
     pixel: float,
 ) -> list[ZarrVolume]:
     smoothing = BLUR / pixel
-    levels = job.create("uncertainty", np.float32, holds="uncertainty")
+    # Where it has 8 bits, 255 stands for the highest.
+    about = {"highest": HIGHEST}
+    levels = job.create("uncertainty", membrane.dtype, holds="uncertainty", info=about)
     halo = uncertainty_halo(smoothing=smoothing)
     do(
         "uncertainty",

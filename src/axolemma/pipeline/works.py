@@ -39,7 +39,7 @@ from axolemma.predict import (
     predict_part,
     ready,
 )
-from axolemma.uncertainty import uncertainty_map
+from axolemma.uncertainty import HIGHEST, uncertainty_map
 from axolemma.volume import Block, Plan, Results, Tables
 
 __all__ = [
@@ -205,10 +205,12 @@ class Uncertainty:
         """Write the uncertainty; return its checksum."""
         seen = _share(self.membrane.read(block.read))
         inner = block.write.within(block.read).slices[1:]
-        result = np.zeros(block.write.shape, np.float32)
+        result = np.zeros(block.write.shape, self.out.dtype)
         for n, z in enumerate(range(block.write.start[0], block.write.stop[0])):
             if z in self.usable:
-                result[n] = uncertainty_map(seen[n], smoothing=self.smoothing)[inner]
+                found = uncertainty_map(seen[n], smoothing=self.smoothing)[inner]
+                in_bytes = result.dtype == np.uint8
+                result[n] = np.rint(found * (255 / HIGHEST)) if in_bytes else found
         return _written(self.out, block, result)
 
 
