@@ -22,7 +22,7 @@ from axolemma.pipeline import outlook, segment_volume
 from axolemma.quality import as_dict, check_stack
 from axolemma.segmentation import segment
 from axolemma.settings import SegmentSettings, check
-from axolemma.uncertainty import uncertainty_map
+from axolemma.uncertainty import HIGHEST, uncertainty_map
 
 pytest.importorskip("zarr")
 
@@ -398,12 +398,12 @@ def test_a_calibrated_map_and_its_uncertainty(tmp_path, stack, whole, block):
     unsure = open_zarr(tmp_path / "out.zarr/uncertainty")
     assert (unsure.holds, unsure.voxel_size) == ("uncertainty", SIZE)
     assert unsure.info["sections"] == [0, SHAPE[0] - 1]
-    assert unsure.info["highest"] == np.log(2)
+    assert unsure.info["highest"] == HIGHEST
     found = unsure.read(Box.of(SHAPE))
     raw = (everything(tmp_path / "plain.zarr") / np.float32(255)).astype(np.float32)
     same = np.array([uncertainty_map(section, smoothing=1) for section in raw])
-    np.testing.assert_array_equal(found, np.rint(same * (255 / np.log(2))))
-    np.testing.assert_allclose(found / 255 * np.log(2), expected.uncertainty, atol=0.02)
+    np.testing.assert_array_equal(found, np.rint(same * (255 / HIGHEST)))
+    np.testing.assert_allclose(found / 255 * HIGHEST, expected.uncertainty, atol=0.02)
     assert not (tmp_path / "out.zarr/uncalibrated").exists()
 
 
