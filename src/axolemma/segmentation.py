@@ -48,9 +48,11 @@ if TYPE_CHECKING:
     from axolemma.objects import Method
 
 __all__ = [
+    "BLUR",
     "SMALLEST",
     "SMOOTHING",
     "Segmentation",
+    "calibration_of",
     "notes_on",
     "segment",
     "segment_stack",
@@ -198,11 +200,8 @@ def segment(
     loaded = model if isinstance(model, Model) else load_model(model)
     cut = loaded.info.threshold if threshold is None else threshold
     calibration = loaded.info.calibration
-    if calibrated and calibration is None:
-        raise SettingsError(
-            f"{loaded.source}: this model holds no calibration, as files of"
-            " older trainings; leave calibrated out, or train anew"
-        )
+    if calibrated:
+        calibration = calibration_of(loaded)
     stack = array.reshape(-1, *array.shape[-2:])
     pixel = enlargement(chosen.voxel_size, loaded.info.voxel_size)
     magnification = loaded.info.magnification * pixel
@@ -282,6 +281,23 @@ def segment(
         None if calibrated else calibration,
         unsure,
     )
+
+
+def calibration_of(model: Model) -> Calibration:
+    """Return what calibrates a model's maps.
+
+    Raises
+    ------
+    SettingsError
+        If the model does not know.
+    """
+    found = model.info.calibration
+    if found is None:
+        raise SettingsError(
+            f"{model.source}: this model holds no calibration, as files of older trainings;"
+            " leave calibrated out, or train anew"
+        )
+    return found
 
 
 def _in_integers(
