@@ -479,3 +479,15 @@ def test_a_ledger_of_other_tables_is_refused(tmp_path, stack, monkeypatch):
     file.write_text(json.dumps(old))
     with pytest.raises(SettingsError, match=r"has form_of_tables = nothing, this one \d+;"):
         run(stack, tmp_path / "out.zarr", **options)
+
+
+def test_a_model_that_was_chosen_from_anew_is_another(tmp_path, stack):
+    model = load_model("neurites")
+    options = {"model": str(tmp_path / "one.safetensors"), "slices": "0", "objects": "none"}
+    for threshold in (0.4, 0.5):
+        info = model.info.model_copy(update={"threshold": threshold})
+        save_model(tmp_path / "one.safetensors", model.network, info)
+        if threshold == 0.4:
+            run(stack, tmp_path / "out.zarr", **options)
+    with pytest.raises(SettingsError, match=r"threshold = 0\.4, this one 0\.5"):
+        run(stack, tmp_path / "out.zarr", **options)

@@ -90,6 +90,18 @@ class Job:
         """Return of how many bits the membrane map is."""
         return self.settings.bits if "bits" in self.settings.model_fields_set else 8
 
+    @property
+    def threshold(self) -> float:
+        """Return the threshold of the membrane map as the network has it."""
+        asked = self.settings.threshold
+        return self.model.info.threshold if asked is None else asked
+
+    @property
+    def boundary(self) -> float:
+        """Return how far the map rises between two cells."""
+        asked = self.settings.boundary
+        return self.model.info.boundary if asked is None else asked
+
     def precision(self, device: torch.device) -> Literal["fp32", "bf16"]:
         """Return what the network computes in on a device, or raise `SettingsError`."""
         if self.settings.precision == "int8":
@@ -114,9 +126,15 @@ class Job:
             "output": self.out,
             "weights_sha256": state_hash(self.model.network),
             "calibration": None if self.calibration is None else list(self.calibration),
-            # What "auto" stands for may be another on the next machine.
+            # What "auto" stands for may be another on the next machine, what a model says of itself
+            # in another file with the same weights.
             "settings": asked
-            | {"bits": self.bits, "precision": self.precision(choose_device(self.settings.device))},
+            | {
+                "bits": self.bits,
+                "precision": self.precision(choose_device(self.settings.device)),
+                "threshold": self.threshold,
+                "boundary": self.boundary,
+            },
             "block": list(self.block),
         }
 

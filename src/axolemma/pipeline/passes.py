@@ -170,9 +170,7 @@ def _passes(job: Job, do: Callable[..., Results], say: Callable[[str], None]) ->
     )
     for note in notes:
         say(f"note: {note}")
-    threshold = settings.threshold
-    threshold = info.threshold if threshold is None else threshold
-    boundary = info.boundary if settings.boundary is None else settings.boundary
+    threshold, boundary = job.threshold, job.boundary
     cut = threshold if job.calibration is None else job.calibration.threshold(threshold)
     membrane, outs = _maps(job, cut)
     # As in memory, all that follows is made of the map as the network has it.
