@@ -366,7 +366,7 @@ class Right:
         return int(tables["crc"]) == _checksum(self.out.read(block.write))
 
 
-def keep_cells(path: Path, layers: Results) -> tuple[int, np.dtype[Any]]:
+def keep_cells(path: Path, layers: Sequence[Tables]) -> tuple[int, np.dtype[Any]]:
     """Give the cells of all layers their numbers in the volume, and lay these beside the ledger.
 
     Parameters

@@ -285,11 +285,11 @@ class Shelf:
             # Mapped, not read: a block needs a small part.
             entries = np.load(self.index_file, mmap_mode="r")
             yield from _packed(self.folder / f"{self.name}.tables", entries, indices)
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+        except (OSError, EOFError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
             raise AxolemmaError(
-                f"{error.filename or self.folder}: the ledger cannot be read here, {reason};"
-                " all workers must reach its folder, choose one with --ledger"
+                f"{self.folder}: what {self.name} has told cannot be read here, {reason.lower()};"
+                " all workers must reach the ledger's folder, choose one with --ledger"
             ) from error
 
 
