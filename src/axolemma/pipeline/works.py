@@ -245,7 +245,9 @@ class Joins:
         if self.overlaps is None:
             found = (join_fragments(table, width, **self.options) for table in pooled)
         else:
-            both = zip(pooled, map(self._over, sections), strict=True)
+            # What the last one has in common with the next is not asked for.
+            over = (self._over(z) if z < block.write.stop[0] else {} for z in sections)
+            both = zip(pooled, over, strict=True)
             beyond = block.read.start < block.write.start, block.read.stop > block.write.stop
             found = join_stack(both, width, beyond=beyond, **self.options)
         ids, numbers = number_cells(found)
@@ -387,11 +389,10 @@ def keep_cells(path: Path, layers: Sequence[Tables]) -> tuple[int, np.dtype[Any]
     dtype = np.dtype(np.uint32 if count < 2**32 else np.uint64)
     parts = (
         (np.cumsum(one["steps"]), one["numbers"].astype(dtype) + dtype.type(last))
-        for one, last in zip(layers, before, strict=False)
+        for one, last in zip(layers, before[:-1], strict=True)
     )
-    keep_numbers(
-        path, parts, sum(fragments for fragments, _ in sizes), (np.dtype(np.uint64), dtype)
-    )
+    length = sum(fragments for fragments, _ in sizes)
+    keep_numbers(path, parts, length, (np.dtype(np.uint64), dtype))
     return count, dtype
 
 
