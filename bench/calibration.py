@@ -3,8 +3,9 @@
     python bench/calibration.py
 
 `neurites-seed` predicts the challenge's sections 25-29, which it has never seen, in every way of
-averaging. Slope and shift of the calibration are fitted on its validation sections, as training
-does, and for comparison on as many that it learned from. Prints and writes the expected and the
+averaging. Slope and shift of the calibration are fitted on its validation sections in all eight
+poses, as training does, and for comparison in that way of averaging alone, and on as many sections
+that it learned from. Prints and writes the expected and the
 maximum calibration error in 15 bins, the mean squared error and the log loss:
 ``docs/results/calibration.json``. `--store FILE` calibrates a model file from before there were
 calibrations.
@@ -21,8 +22,9 @@ from axolemma.datasets import Pairs
 from axolemma.images import parse_slices
 from axolemma.metrics import mean_squared_error, reliability
 from axolemma.modelfile import Model, load_model, save_model
-from axolemma.predict import Average, membrane_map
-from axolemma.training import AVERAGES, MOST_CHOOSING, spread
+from axolemma.predict import POSES, membrane_map
+from axolemma.settings import Average
+from axolemma.training import MOST_CHOOSING, spread
 from measuring import keep, table
 
 MODEL, SCORED = "neurites-seed", range(25, 30)
@@ -61,10 +63,13 @@ def measure(pairs: Pairs) -> None:
     model, truth = load_model(MODEL), pairs.truth == 1
     held_out, learned = fitting(model, len(truth))
     rows = []
-    for average in AVERAGES:
+    kept = fit_calibration(predicted(model, pairs.images, held_out, "dihedral"), truth[held_out])
+    for average in POSES:
         scored, drawn = predicted(model, pairs.images, [*SCORED], average), truth[[*SCORED]]
         plain = {"average": average, "calibrated on": "–", "slope": 1.0, "shift": 0.0}
         rows.append(plain | told(scored, drawn))
+        about = {"average": average, "calibrated on": "validation, 8 poses", **kept._asdict()}
+        rows.append(about | told(kept(scored), drawn))
         for name, sections in (("validation", held_out), ("learned", learned)):
             maps = predicted(model, pairs.images, sections, average)
             found = fit_calibration(maps, truth[sections])
@@ -79,11 +84,8 @@ def store(file: Path, pairs: Pairs) -> None:
     model = load_model(file)
     sections, _ = fitting(model, len(pairs.truth))
     truth = pairs.truth[sections] == 1
-    found = {
-        average: fit_calibration(predicted(model, pairs.images, sections, average), truth)
-        for average in AVERAGES
-    }
-    save_model(file, model.network, model.info.model_copy(update={"calibrations": found}))
+    found = fit_calibration(predicted(model, pairs.images, sections, "dihedral"), truth)
+    save_model(file, model.network, model.info.model_copy(update={"calibration": found}))
     print(file, found)
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from axolemma.training import AVERAGES
+from axolemma.predict import POSES
 
 
 def axolemma_json(*arguments: object) -> dict:
@@ -16,7 +16,7 @@ def axolemma_json(*arguments: object) -> dict:
 
 
 def scored(
-    model: object, data: str, slices: str, folder: Path, averages: Sequence[str] = AVERAGES
+    model: object, data: str, slices: str, folder: Path, averages: Sequence[str] = tuple(POSES)
 ) -> dict[str, dict]:
     """Segment sections in ways of averaging, score them, and keep what is reported."""
     result = {}

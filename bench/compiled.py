@@ -24,7 +24,7 @@ def main() -> None:
     torch.set_num_threads(1)
     pairs = isbi2012.load().slices(range(25, 30))
     model = load_model("neurites-seed")
-    network, threshold = model.network, model.info.threshold("dihedral")
+    network, threshold = model.network, model.info.threshold
     rng = np.random.default_rng(0)
     crops = []
     for number in range(32):

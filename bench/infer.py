@@ -25,7 +25,7 @@ from torch import nn
 
 from axolemma import compiled, models
 from axolemma.modelfile import load_model
-from axolemma.predict import autocast, choose_precision, place, predict_section, ready
+from axolemma.predict import POSES, autocast, choose_precision, place, predict_section, ready
 from measuring import keep, machine, peak, seconds, table
 
 CPU = torch.device("cpu")
@@ -34,7 +34,7 @@ WINDOW = 512  # of nnU-Net
 
 OURS = {
     f"axolemma {precision}, {average}": (precision, average)
-    for average in ("none", "flips", "dihedral")
+    for average in POSES
     for precision in ("fp32", "bf16", "openvino bf16", "openvino int8")
 }
 PEERS = ("smp U-Net resnet34", "smp U-Net++ resnet34", "U-Net 64…1024", "MONAI U-Net", "nnU-Net")
@@ -128,7 +128,9 @@ def work_of(name: str, way: str, side: int) -> Callable[[], object]:
         if precision.startswith("openvino"):
             kind = precision.split()[1]
             crops = [section[:, :256, 256 * n : 256 * (n + 1)] for n in range(side // 256)][:8]
-            network = compiled.compiled(network, precision=kind, crops=crops)
+            network = compiled.compiled(
+                network, precision=kind, crops=crops, at_once=len(POSES[average])
+            )
         how = "bf16" if precision == "bf16" else "fp32"
         network = ready(network, CPU)
         return lambda: predict_section(network, section, average=average, precision=how, device=CPU)
@@ -195,7 +197,7 @@ def main() -> None:
                 continue
             rows.append(json.loads(found.stdout.splitlines()[-1]))
             print(rows[-1], file=sys.stderr, flush=True)
-    default = f"axolemma {choose_precision('auto', CPU)}, flips"
+    default = f"axolemma {choose_precision('auto', CPU)}, half-turn"
     for row in rows:
         ours = [r for r in rows if r["network"] == default and r["side"] == row["side"]]
         if ours:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 import axolemma
-from axolemma.training import AVERAGES
+from axolemma.predict import POSES
 from command_line import axolemma_json, scored
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "main_job.json"
@@ -65,7 +65,7 @@ def main() -> None:
             options.results.parent.mkdir(parents=True, exist_ok=True)
             options.results.write_text(json.dumps(found, indent=1) + "\n")
     print(f"{'average':>9} {'V_rand':>8} {'V_info':>8}   per seed")
-    for average in AVERAGES:
+    for average in POSES:
         rows = [(s[average]["v_rand"], s[average]["v_info"]) for s in found["seeds"]]
         mean = np.mean(rows, axis=0)
         each = "  ".join(f"{r:.4f}/{i:.4f}" for r, i in rows)

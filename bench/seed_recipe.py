@@ -45,14 +45,14 @@ def measured(recipe: str, changes: dict, size: dict) -> dict:
         )["training"]
         axolemma_json(
             *("segment", "isbi2012", "--slices", "25-29", "--model", folder / "run"),
-            *("--average", "none", "-o", folder / "out"),
+            *("--average", "half-turn", "-o", folder / "out"),
         )
         scores = axolemma_json("evaluate", folder / "out", "isbi2012", "--slices", "25-29")
     kept = {
         when: {name: scores[when][name] for name in ("v_rand", "v_info")}
         for when in ("held_out", "best")
     }
-    return {"minutes": trained["minutes"], "validation": trained["validation"]["none"], **kept}
+    return {"minutes": trained["minutes"], "validation": trained["validation"]["half-turn"], **kept}
 
 
 def main() -> None:

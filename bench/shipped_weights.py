@@ -27,7 +27,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             if name.endswith("-seed"):
                 about["isbi2012"] = scored(name, "isbi2012", "25-29", Path(folder))
-            about["phantom"] = scored(name, "phantom", "0-4", Path(folder), ["flips"])
+            about["phantom"] = scored(name, "phantom", "0-4", Path(folder), ["half-turn"])
         found[name] = about
     found = {name: found[name] for name in bundled()}
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")

@@ -90,7 +90,7 @@ def told(marked: np.ndarray, errors: list[tuple[int, Mistake]]) -> dict[str, flo
 def looked_at(model: Model, sections: range) -> dict[str, Any]:
     """Return what every measure tells of some sections."""
     pairs = datasets.load("isbi2012").slices(sections)
-    maps, threshold = posed(model, pairs.images), model.info.threshold("dihedral")
+    maps, threshold = posed(model, pairs.images), model.info.threshold
     found = [cut.at(threshold) for cut in Sections(maps.mean(axis=0), pairs.truth).each()]
     errors = [(z, m) for z, section in enumerate(found) for m in find_mistakes(section, count=60)]
     membrane = np.stack([section.membrane | section.true_membrane for section in found])

@@ -158,7 +158,7 @@ class ModelContract:
 
     def test_save_and_load(self, settled, tmp_path):
         arguments = models.all_arguments(self.name, **self.small)
-        info = ModelInfo(architecture=self.name, arguments=arguments, thresholds={"none": 0.5})
+        info = ModelInfo(architecture=self.name, arguments=arguments, threshold=0.5)
         save_model(tmp_path / "model.safetensors", settled, info)
         loaded = load_model(tmp_path / "model.safetensors")
         assert loaded.info == info

@@ -182,7 +182,7 @@ def test_a_cell_leaves_its_story(pairs, tmp_path, inline):
     assert cell["learned_from"] == list(range(7))
     assert cell["validated_on"] == [6]
     model = load_model(folder / "run")
-    assert cell["threshold"] == model.info.thresholds["dihedral"]
+    assert cell["threshold"] == model.info.threshold
     assert cell["weights_sha256"] == state_hash(model.network)
     assert cell["parameters"] == sum(p.numel() for p in model.network.parameters()) > 0
     assert cell["arguments"] == model.info.arguments

@@ -11,6 +11,7 @@ from torch import nn
 from axolemma import models
 from axolemma.compiled import Compiled, compiled, parity
 from axolemma.errors import SettingsError
+from axolemma.predict import membrane_map
 
 SMALL = {
     "resunet": {"width": 8, "depth": 2},
@@ -58,6 +59,22 @@ def test_results_are_not_overwritten():
     assert torch.equal(first, kept)
 
 
+def test_side_by_side_is_one_by_one():
+    pytest.importorskip("openvino")
+    network = settled("resunet")
+    alone = compiled(network, precision="fp32", threads=2)
+    fast = compiled(network, precision="fp32", threads=2, at_once=8)
+    assert (alone.at_once, fast.at_once) == (1, 2)
+    x = torch.randn(5, 1, 40, 64)
+    torch.testing.assert_close(fast(x), alone(x), atol=1e-5, rtol=1e-5)
+    stack = np.random.default_rng(0).normal(size=(1, 64, 96)).astype(np.float32)
+    maps = [
+        next(membrane_map(one, stack, average="dihedral", precision="fp32", device="cpu"))
+        for one in (alone, fast)
+    ]
+    np.testing.assert_allclose(*maps, atol=1e-5)
+
+
 def test_eight_bits_stay_near(crops):
     pytest.importorskip("nncf")
     network = settled("resunet")
@@ -76,7 +93,7 @@ def test_it_travels(crops):
     again = pickle.loads(pickle.dumps(fast))
     assert isinstance(again, Compiled)
     assert torch.equal(again(x), fast(x))
-    assert again.stride == fast.stride
+    assert (again.stride, again.at_once) == (fast.stride, fast.at_once)
 
 
 def test_nobody_is_told():

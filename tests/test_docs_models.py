@@ -68,7 +68,7 @@ def test_pruning_as_told(tmp_path, monkeypatch):
     info = ModelInfo(
         architecture="unetplusplus",
         arguments=models.all_arguments("unetplusplus", width=2),
-        thresholds={"none": 0.5},
+        threshold=0.5,
     )
     save_model("runs/plus/model.safetensors", network, info)
     exec(code("Deep supervision"), {})

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from axolemma import models
@@ -13,7 +14,8 @@ INFO = ModelInfo(
     architecture="resunet",
     arguments={"width": 4, "depth": 2},
     voxel_size=(50.0, 4.0, 4.0),
-    thresholds={"none": 0.6, "dihedral": 0.7},
+    threshold=0.6,
+    calibration=(0.8, -1.2),
     training={"data": "made up"},
     licence="none",
 )
@@ -42,9 +44,20 @@ def test_a_run_folder_names_its_model(file):
     assert load_model(file.parent).source == str(file)
 
 
-def test_thresholds_by_average():
-    assert INFO.threshold("dihedral") == 0.7
-    assert INFO.threshold("flips") == 0.6
+def test_older_files_have_a_threshold_for_each_average():
+    told = INFO.model_dump(exclude={"threshold", "calibration"})
+    told["thresholds"] = {"none": 0.5, "dihedral": 0.6}
+    assert ModelInfo.model_validate(told).threshold == 0.6
+    assert ModelInfo.model_validate(told).calibration is None
+    told["calibrations"] = {"none": (0.7, -1.1), "dihedral": (0.8, -1.2)}
+    assert ModelInfo.model_validate(told) == INFO
+    for wrong in (
+        {"thresholds": [0.5]},
+        {"thresholds": {}},
+        {"calibrations": {"none": (0.0, 1.0)}},
+    ):
+        with pytest.raises(ValidationError):
+            ModelInfo.model_validate(told | wrong)
 
 
 def test_hash_sees_one_changed_number(network):

@@ -170,9 +170,7 @@ class TestUNetPlusPlus(ModelContract):
         assert torch.equal(small(x), before)  # the weights are copies
         # It is an architecture of its own.
         arguments |= {"depth": level + 1, "deep_supervision": False}
-        info = ModelInfo(
-            architecture="unetplusplus", arguments=arguments, context=1, thresholds={"none": 0.5}
-        )
+        info = ModelInfo(architecture="unetplusplus", arguments=arguments, context=1, threshold=0.5)
         save_model(tmp_path / "small.safetensors", small, info)
         loaded = load_model(tmp_path / "small.safetensors").network
         assert torch.equal(loaded(x), before)

@@ -16,12 +16,14 @@ from axolemma.engines import engine_from
 from axolemma.errors import ImageError, IncompleteError, InputError, SettingsError
 from axolemma.geometry import Box
 from axolemma.images import create_zarr, open_volume, open_zarr, read, write_tiff
+from axolemma.modelfile import load_model, save_model
 from axolemma.objects import link_cells, segment_cells
 from axolemma.pipeline import outlook, segment_volume
 from axolemma.pipeline.works import keep_cells
 from axolemma.quality import as_dict, check_stack
 from axolemma.segmentation import segment
 from axolemma.settings import SegmentSettings, check
+from axolemma.uncertainty import HIGHEST, uncertainty_map
 
 pytest.importorskip("zarr")
 
@@ -314,6 +316,9 @@ def test_the_outlook(tmp_path, stack):
     assert seen.read == np.prod(SHAPE)
     assert seen.written == np.prod(SHAPE) * (1 + 8 + 4)
     assert seen.hours > 0
+    chosen = settings(calibrated=True, uncertainty=True)
+    more = outlook(open_volume(stack), str(tmp_path / "o.zarr"), chosen, block=(2, 128, 256))
+    assert more.written == np.prod(SHAPE) * (3 + 8 + 4)
     assert not (tmp_path / "o.zarr").exists()
 
 
@@ -325,8 +330,9 @@ OPTIONS = ["--average", "none", "--precision", "fp32", "--block", "1,128,128"]
 @pytest.mark.parametrize("engine", ["serial", "processes:2"])
 def test_killed_at_any_moment_it_goes_on(tmp_path, stack, engine):
     """SIGKILL to the process that drives, again and again, until a run comes through."""
-    subprocess.run([*COMMAND, stack, "-o", tmp_path / "a.zarr", *OPTIONS], check=True)
-    again = [*COMMAND, stack, "-o", tmp_path / "b.zarr", *OPTIONS, "--engine", engine]
+    options = [*OPTIONS, "--calibrated", "--uncertainty"]
+    subprocess.run([*COMMAND, stack, "-o", tmp_path / "a.zarr", *options], check=True)
+    again = [*COMMAND, stack, "-o", tmp_path / "b.zarr", *options, "--engine", engine]
     rng = np.random.default_rng(4)
     for _ in range(12):
         process = subprocess.Popen(again, start_new_session=True)
@@ -441,8 +447,119 @@ def test_in_an_object_store(tmp_path, stack, bucket, monkeypatch):
     assert run(stack, there, slices="0-1") == record
 
 
-@pytest.mark.parametrize("what", ["calibrated", "uncertainty"])
-def test_what_is_not_done_block_by_block_is_refused(tmp_path, stack, what):
-    with pytest.raises(SettingsError, match="are for images in memory, not block by block"):
-        run(stack, tmp_path / "out.zarr", **{what: True})
+@pytest.mark.parametrize("block", [(2, 128, 256), (3, 384, 128)])
+def test_a_calibrated_map_and_its_uncertainty(tmp_path, stack, whole, block):
+    options = {"block": block, "objects": "neurons"}
+    plain = run(stack, tmp_path / "plain.zarr", **options)
+    record = run(stack, tmp_path / "out.zarr", **options, calibrated=True, uncertainty=True)
+    calibration = load_model("neurites").info.calibration
+    expected = segment(
+        read(stack).array,
+        average="none",
+        voxel_size=SIZE,
+        precision="fp32",
+        objects="none",
+        calibrated=True,
+        uncertainty=True,
+    )
+    map_ = everything(tmp_path / "out.zarr")
+    # Half a grey value for the file; the calibrated one of what differs by 1e-3 for the blocks.
+    assert map_.dtype == np.uint8
+    near = [calibration(np.clip(whole.membrane + d, 0, 1)) for d in (-1e-3, 1e-3)]
+    assert (map_ >= np.rint(near[0] * 255)).all()
+    assert (map_ <= np.rint(near[1] * 255)).all()
+    # Cells are those of the map as the network has it, and the threshold moves along.
+    for name in ("cells", "neurons"):
+        labels = [everything(tmp_path / f"{n}.zarr/labels/{name}") for n in ("plain", "out")]
+        np.testing.assert_array_equal(*labels)
+        assert record[name] == plain[name]
+    assert record["threshold"] == expected.threshold == calibration.threshold(plain["threshold"])
+    volume = open_zarr(tmp_path / "out.zarr")
+    assert volume.info["threshold"] == record["threshold"]
+    assert "calibration" not in volume.info
+    assert open_zarr(tmp_path / "plain.zarr").info["calibration"] == list(calibration)
+    # The uncertainty is that of the same map, bit for bit; log 2 is 255.
+    unsure = open_zarr(tmp_path / "out.zarr/uncertainty")
+    assert (unsure.holds, unsure.voxel_size) == ("uncertainty", SIZE)
+    assert unsure.info["sections"] == [0, SHAPE[0] - 1]
+    assert unsure.info["highest"] == HIGHEST
+    found = unsure.read(Box.of(SHAPE))
+    raw = (everything(tmp_path / "plain.zarr") / np.float32(255)).astype(np.float32)
+    same = np.array([uncertainty_map(section, smoothing=1) for section in raw])
+    np.testing.assert_array_equal(found, np.rint(same * (255 / HIGHEST)))
+    np.testing.assert_allclose(found / 255 * HIGHEST, expected.uncertainty, atol=0.02)
+    assert not (tmp_path / "out.zarr/uncalibrated").exists()
+
+
+def test_calibrated_floats_are_those_of_the_whole(tmp_path, stack, whole):
+    run(stack, tmp_path / "out.zarr", bits=32, objects="none", calibrated=True, uncertainty=True)
+    calibration = load_model("neurites").info.calibration
+    map_ = everything(tmp_path / "out.zarr")
+    np.testing.assert_allclose(map_, calibration(whole.membrane), atol=2e-3)
+    unsure = everything(tmp_path / "out.zarr/uncertainty")
+    expected = [uncertainty_map(section, smoothing=1) for section in whole.membrane]
+    np.testing.assert_allclose(unsure, expected, atol=2e-3)
+
+
+def test_calibrating_is_the_same_by_any_engine_and_repaired(tmp_path, stack):
+    options = {"block": (3, 384, 128), "calibrated": True, "uncertainty": True}
+    run(stack, tmp_path / "a/out.zarr", **options)
+    run(stack, tmp_path / "b/out.zarr", **options, engine="processes:2")
+    before = files(tmp_path / "a/out.zarr")
+    assert files(tmp_path / "b/out.zarr") == before
+    # As a kill leaves it that comes before the end: the map that the cells are from is there yet.
+    (tmp_path / "b/out.zarr.ledger/run.json").unlink()
+    (tmp_path / "b/out.zarr/0/c/0/1/0").write_bytes(b"x" * 1000)
+    (tmp_path / "b/out.zarr/uncertainty/0/c/1/0/2").unlink()
+    run(stack, tmp_path / "b/out.zarr", **options)
+    assert files(tmp_path / "b/out.zarr") == before
+    with pytest.raises(SettingsError, match=r"calibration = \[.*, this one null"):
+        run(stack, tmp_path / "b/out.zarr", block=(3, 384, 128), uncertainty=True)
+    with pytest.raises(SettingsError, match=r"settings.uncertainty = true, this one false"):
+        run(stack, tmp_path / "b/out.zarr", block=(3, 384, 128), calibrated=True)
+
+
+def test_at_other_pixels_and_without_some_sections_it_is_unsure_alike(tmp_path):
+    image = phantom((3, 150, 130), seed=6).image.repeat(2, axis=1).repeat(2, axis=2)
+    image[1] = 0
+    write_tiff(tmp_path / "fine.tif", image, voxel_size=(50, 2, 2))
+    run(
+        tmp_path / "fine.tif",
+        tmp_path / "out.zarr",
+        block=(2, 128, 128),
+        objects="none",
+        bits=32,
+        bad_sections="mask",
+        uncertainty=True,
+    )
+    found = everything(tmp_path / "out.zarr/uncertainty")
+    map_ = everything(tmp_path / "out.zarr")
+    # 1 px of the model's 4 nm are 2 px here.
+    np.testing.assert_array_equal(found[2], uncertainty_map(map_[2], smoothing=2))
+    assert not found[1].any()
+
+
+def test_without_a_calibration_none_is_applied(tmp_path, stack):
+    model = load_model("neurites")
+    info = model.info.model_copy(update={"calibration": None})
+    save_model(tmp_path / "old.safetensors", model.network, info)
+    old = {"model": str(tmp_path / "old.safetensors"), "calibrated": True}
+    with pytest.raises(SettingsError, match=r"holds no calibration, .*train anew"):
+        run(stack, tmp_path / "out.zarr", **old)
     assert not (tmp_path / "out.zarr").exists()
+
+
+def test_a_ledger_of_other_tables_is_refused(tmp_path, stack, monkeypatch):
+    options = {"slices": "0", "objects": "none"}
+    with monkeypatch.context() as before:
+        before.setattr("axolemma.pipeline.job.FORM", 0)
+        run(stack, tmp_path / "out.zarr", **options)
+    with pytest.raises(SettingsError, match=r"has form_of_tables = 0, this one \d+;"):
+        run(stack, tmp_path / "out.zarr", **options)
+    # One of before there was such a number.
+    file = tmp_path / "out.zarr.ledger/settings.json"
+    old = json.loads(file.read_text())
+    del old["settings"]["form_of_tables"]
+    file.write_text(json.dumps(old))
+    with pytest.raises(SettingsError, match=r"has form_of_tables = nothing, this one \d+;"):
+        run(stack, tmp_path / "out.zarr", **options)

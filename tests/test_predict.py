@@ -11,6 +11,7 @@ from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.geometry import Box, grid
 from axolemma.modelfile import load_model
 from axolemma.predict import (
+    POSES,
     choose_device,
     choose_precision,
     glimpses,
@@ -73,14 +74,14 @@ def together(monkeypatch):
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (64, 96)])
-@pytest.mark.parametrize("average", ["none", "flips", "dihedral"])
+@pytest.mark.parametrize("average", POSES)
 def test_poses_at_once_are_those_one_by_one(network, shape, average, monkeypatch):
     stack = stack_of(1, *shape)
     one_by_one = predict(network, stack, average=average)
     monkeypatch.setitem(predict_room._AT_ONCE, "cpu", 2048**2)
     limited = Limited(network, 2048**2)
     np.testing.assert_allclose(predict(limited, stack, average=average), one_by_one, atol=1e-6)
-    many = {"none": 1, "flips": 4, "dihedral": 8}[average]
+    many = len(POSES[average])
     square = shape[0] == shape[1]
     assert len(limited.passes) == (1 if square or average != "dihedral" else 2)
     assert sum(batch for batch, *_ in limited.passes) == many
@@ -97,11 +98,11 @@ def test_poses_at_once_are_those_one_by_one(network, shape, average, monkeypatch
 )
 def test_too_many_poses_are_halved_for_good(network, together, caplog, error):
     stack = stack_of(2, 96, 96)
-    limited = Limited(network, 3 * 160**2, error)
+    limited = Limited(network, 3 * 96**2, error)
     found = predict(limited, stack, average="dihedral")
     assert [batch for batch, *_ in limited.passes] == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]
     assert [line.split(" (")[0] for line in caplog.messages] == [
-        f"too little memory for {many} × 160 × 160 pixels at once" for many in (8, 4)
+        f"too little memory for {many} × 96 × 96 pixels at once" for many in (8, 4)
     ]
     assert str(error) in caplog.text
     assert "going on with half of it" in caplog.text
@@ -115,13 +116,13 @@ def test_a_tile_that_is_too_large_is_cut(network, caplog):
     np.testing.assert_allclose(found, predict(network, stack, average="flips"), atol=1e-3)
     assert sum(told) == pytest.approx(stack.size, abs=10)
     assert [line.split(" at")[0] for line in caplog.messages] == [
-        "too little memory for 1 × 992 × 1376 pixels"
+        "too little memory for 1 × 928 × 1312 pixels"
     ]
 
 
 def test_memory_for_no_tile_at_all(network, caplog):
     with pytest.raises(AxolemmaError, match=r"memory for this network even on \d+ × \d+"):
-        predict(Limited(network, 100), stack_of(1, 700, 700))
+        predict(Limited(network, 100), stack_of(1, 900, 900))
     assert len(caplog.messages) > 1
 
 
@@ -231,7 +232,7 @@ def test_any_size(network, shape):
     assert ((map_ >= 0) & (map_ <= 1)).all()
 
 
-@pytest.mark.parametrize(("average", "turns"), [("flips", 2), ("dihedral", 1)])
+@pytest.mark.parametrize(("average", "turns"), [("half-turn", 2), ("flips", 2), ("dihedral", 1)])
 def test_averages_turn_with_the_image(network, average, turns):
     stack = stack_of(1, 64, 96)
     turned = np.ascontiguousarray(np.rot90(stack, turns, (1, 2)))

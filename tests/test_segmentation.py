@@ -30,7 +30,7 @@ def model():
         architecture="resunet",
         arguments=arguments,
         voxel_size=(50, 4, 4),
-        thresholds={"none": 0.5, "flips": 0.4, "dihedral": 0.4},
+        threshold=0.4,
     )
     return Model(network, info, "made")
 
@@ -110,7 +110,7 @@ def test_what_a_folder_holds(run, tissue, tmp_path, bits):
 
 
 def test_a_calibrated_map_has_the_same_cells_and_scores(model, tissue, tmp_path):
-    info = model.info.model_copy(update={"calibrations": {"dihedral": (0.5, -1.5)}})
+    info = model.info.model_copy(update={"calibration": Calibration(0.5, -1.5)})
     save_model(tmp_path / "model.safetensors", model.network, info)
     settings = {"model": str(tmp_path / "model.safetensors"), "average": "dihedral"}
     plain, _ = segment_stack(tissue, SegmentSettings(**settings), tmp_path / "plain")
@@ -132,8 +132,8 @@ def test_a_calibrated_map_has_the_same_cells_and_scores(model, tissue, tmp_path)
 
 
 def test_a_model_that_is_not_calibrated_says_so(model, tissue):
-    with pytest.raises(SettingsError, match=r"holds no calibration for average flips.*train anew"):
-        segment(tissue.array, model=model, calibrated=True, average="flips")
+    with pytest.raises(SettingsError, match=r"holds no calibration, as.*train anew"):
+        segment(tissue.array, model=model, calibrated=True)
 
 
 def test_the_uncertainty_of_a_map_is_written_beside_it(run, tissue, tmp_path):
@@ -331,9 +331,7 @@ def test_bad_sections_are_refused_unless_masked(run, tissue, tmp_path):
 def test_a_model_with_context_looks_past_masked_sections(tissue):
     torch.manual_seed(0)
     arguments = {"width": 4, "depth": 2, "in_channels": 3}
-    info = ModelInfo(
-        architecture="resunet", arguments=arguments, context=1, thresholds={"none": 0.5}
-    )
+    info = ModelInfo(architecture="resunet", arguments=arguments, context=1, threshold=0.5)
     model = Model(models.build("resunet", **arguments).eval(), info, "made")
     array = tissue.array.copy()
     array[1] = 0

@@ -41,7 +41,7 @@ def test_a_model_that_contradicts_itself_somewhere_is_asked_there():
     stack[:, :64] += 60
     # Stripes of which the slope depends on the pose, in one corner of one section.
     stack[1, 64:96, 32:64] += 60 * (np.arange(32) % 2)
-    info = ModelInfo(architecture="resunet", arguments={}, thresholds={"none": 0.5})
+    info = ModelInfo(architecture="resunet", arguments={}, threshold=0.5)
     found = suggest(stack, model=Model(Slope(), info, "made"), size=32, count=3, polarity="dark")
     assert (found.windows[0].section, found.windows[0].y, found.windows[0].x) == (1, 64, 32)
     assert found.uncertainty[1, 70:90, 40:60].mean() > 10 * found.uncertainty[0].mean()

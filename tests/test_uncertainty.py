@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from axolemma.uncertainty import disagreement, entropy, uncertainty_map
+from axolemma.uncertainty import disagreement, entropy, uncertainty_halo, uncertainty_map
 
 
 def test_entropy_by_hand():
@@ -34,3 +34,14 @@ def test_an_undecided_place_is_less_sure_than_the_bank_of_a_membrane():
 def test_it_keeps_the_mean_and_knows_no_edge():
     section = np.full((20, 30), 0.5, np.float32)
     np.testing.assert_allclose(uncertainty_map(section, smoothing=3), np.log(2), rtol=1e-6)
+
+
+def test_no_farther_than_the_halo_does_a_pixel_say_anything():
+    section = np.random.default_rng(0).random((60, 60), np.float32)
+    halo = uncertainty_halo(smoothing=1.7)
+    found = uncertainty_map(section, smoothing=1.7)[20:40, 20:40]
+    for more, same in ((0, True), (-1, False)):
+        far = halo + more
+        cut = section[20 - far : 40 + far, 20 - far : 40 + far]
+        part = uncertainty_map(cut, smoothing=1.7)[far:-far, far:-far]
+        assert (part == found).all() == same

@@ -83,6 +83,23 @@ def test_the_folder_of_a_segmentation(pairs, tmp_path):
     assert (alone.name, alone.kind) == ("image", "image")
 
 
+def test_where_a_map_may_be_wrong_is_laid_over_it(pairs, tmp_path):
+    pytest.importorskip("zarr")
+    write_segmentation(tmp_path / "out", pairs)
+    unsure = pairs.truth * np.float32(0.5)
+    write_tiff(tmp_path / "out" / "uncertainty.tif", unsure, holds="uncertainty")
+    for name, holds in (("", "membrane map"), ("/uncertainty", "uncertainty")):
+        create_zarr(f"{tmp_path}/out.zarr{name}", unsure.shape, np.uint8, holds=holds)
+    layers, of_volume = (view.read_layers(tmp_path / name) for name in ("out", "out.zarr"))
+    assert [layer.name for layer in layers] == ["membrane", "uncertainty", "neurons"]
+    assert [layer.kind for layer in of_volume] == ["membrane", "uncertainty"]
+    # Wholly undecided is log 2, or 255.
+    for layer, highest in ((layers[1], "0.693147"), (of_volume[1], "255")):
+        assert f"range=[0, {highest}]" in view._layer(neuroglancer, layer, SIZE).shader
+    (alone,) = view.read_layers(tmp_path / "out.zarr" / "uncertainty")
+    assert (alone.name, alone.kind) == ("uncertainty", "uncertainty")
+
+
 def test_a_zarr_is_read_where_it_is_looked_at(pairs, tmp_path, monkeypatch):
     pytest.importorskip("zarr")
     images = np.tile(pairs.images, (1, 9, 5))

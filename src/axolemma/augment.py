@@ -280,16 +280,19 @@ def _spline_weights(size: int, points: int) -> NDArray[np.float32]:
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def _sample(source, matrix, centre, field, out):  # type: ignore[no-untyped-def]
-    # Bilinear; the source is mirrored at its edges (d c b a | a b c d | d c b a). One pass over
-    # the crop without a coordinate array.
+    # Bilinear; the source is mirrored at its edges (d c b a | a b c d | d c b a). Row by row: first
+    # where its pixels come from, which is vectorised, then what is there.
     height, width = source.shape
     up = np.float32(0.5 - out.shape[0] / 2)
     left_out = np.float32(0.5 - out.shape[1] / 2)
     # 32 bits are exact enough for what is left when the whole pixels of the centre are taken off.
-    down = int(np.floor(centre[0] - 0.5))
-    across = int(np.floor(centre[1] - 0.5))
+    down = np.int32(np.floor(centre[0] - 0.5))
+    across = np.int32(np.floor(centre[1] - 0.5))
     rest_y = np.float32(centre[0] - 0.5 - down)
     rest_x = np.float32(centre[1] - 0.5 - across)
+    flat = source.reshape(-1)
+    tops, lefts = np.empty(out.shape[1], np.int32), np.empty(out.shape[1], np.int32)
+    down_by, right_by = np.empty(out.shape[1], np.float32), np.empty(out.shape[1], np.float32)
     for i in range(out.shape[0]):
         v = np.float32(i) + up
         for j in range(out.shape[1]):
@@ -299,16 +302,23 @@ def _sample(source, matrix, centre, field, out):  # type: ignore[no-untyped-def]
             x = rest_x + matrix[1, 0] * dy + matrix[1, 1] * dx
             floor_y = np.floor(y)
             floor_x = np.floor(x)
-            fy = y - floor_y
-            fx = x - floor_x
-            top = int(floor_y) + down
-            left = int(floor_x) + across
-            low, right = top + 1, left + 1
-            if top < 0 or low >= height or left < 0 or right >= width:
-                top = _mirror(top, height)
-                low = _mirror(low, height)
-                left = _mirror(left, width)
-                right = _mirror(right, width)
+            down_by[j] = y - floor_y
+            right_by[j] = x - floor_x
+            tops[j] = np.int32(floor_y) + down
+            lefts[j] = np.int32(floor_x) + across
+        inside = (tops.min() >= 0) & (tops.max() < height - 1)
+        if inside & (lefts.min() >= 0) & (lefts.max() < width - 1):
+            for j in range(out.shape[1]):
+                at = tops[j] * np.int32(width) + lefts[j]
+                fy, fx = down_by[j], right_by[j]
+                upper = flat[at] * (1 - fx) + flat[at + 1] * fx
+                lower = flat[at + width] * (1 - fx) + flat[at + width + 1] * fx
+                out[i, j] = upper * (1 - fy) + lower * fy
+            continue
+        for j in range(out.shape[1]):
+            top, low = _mirror(tops[j], height), _mirror(tops[j] + 1, height)
+            left, right = _mirror(lefts[j], width), _mirror(lefts[j] + 1, width)
+            fy, fx = down_by[j], right_by[j]
             upper = source[top, left] * (1 - fx) + source[top, right] * fx
             lower = source[low, left] * (1 - fx) + source[low, right] * fx
             out[i, j] = upper * (1 - fy) + lower * fy

@@ -338,7 +338,7 @@ def segment(
         float | None, typer.Option(help="Interior is where 1 - membrane exceeds it.")
     ] = None,
     average: Annotated[
-        str | None, typer.Option(help="Average over none, flips or dihedral poses.")
+        str | None, typer.Option(help="Average over none, half-turn, flips or dihedral poses.")
     ] = None,
     objects: Annotated[str | None, typer.Option(help="none, cells or neurons.")] = None,
     method: Annotated[
@@ -703,7 +703,7 @@ def compare(
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Time of each training: 90s, 10m.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps instead of time.")] = None,
-    average: Annotated[str | None, typer.Option(help="none, flips or dihedral.")] = None,
+    average: Annotated[str | None, typer.Option(help="none, half-turn, flips or dihedral.")] = None,
     jobs: Annotated[int, typer.Option(help="Trainings at once.")] = 1,
     devices: Annotated[str, typer.Option(help="They take these in turn: cuda:0,cuda:1.")] = "auto",
     truth_is: TruthIs = None,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from axolemma.errors import InputError
 from axolemma.models import heads
-from axolemma.predict import MIRROR, autocast, choose_device, choose_precision, place
+from axolemma.predict import POSES, autocast, choose_device, choose_precision, place
 from axolemma.settings import SegmentSettings, TrainSettings
 
 __all__ = [
@@ -37,7 +37,7 @@ BASE = 310e6
 
 #: Bytes per pixel of a tile beside the network's maps, and more where poses are averaged; and how
 #: many of the largest map's bytes are in use at once, for prediction and for learning.
-TILE, POSES, LIVE, KEPT = 12.0, 20.0, 3.0, 1.3
+TILE, POSED, LIVE, KEPT = 12.0, 20.0, 3.0, 1.3
 
 #: Bytes per pixel while the cells of a section are found, and per voxel while they are linked.
 CELLS, NEURONS = 45.0, 56.0
@@ -52,7 +52,6 @@ MAP_FILE, LABELS_FILE, PREVIEW_FILE = {32: 3.8, 8: 0.7}, 0.1, 5.0
 #: Validations of a training, and what the end takes, in predictions of the judged sections.
 PREDICTIONS = 7 * 4 + 13
 
-_NUMBER = {"none": 1, "flips": 4, "dihedral": 8}
 _SIDE = 512  # of the tile that is timed, in pixels
 
 
@@ -190,9 +189,9 @@ def of_segmenting(
         Factor by which sections are enlarged for it.
     """
     voxels, area = math.prod(shape), math.prod(shape[1:])
-    seen = [math.ceil(side * magnification) + 2 * MIRROR for side in shape[1:]]
-    sides = [min(side, settings.tile + 2 * MIRROR) for side in seen]
-    each = TILE + LIVE * tile.largest + 4 * channels + POSES * (settings.average != "none")
+    seen = [math.ceil(side * magnification) for side in shape[1:]]
+    sides = [min(side, settings.tile) for side in seen]
+    each = TILE + LIVE * tile.largest + 4 * channels + POSED * (settings.average != "none")
     # The image, the map, into which sections are written as they are made, and where the network
     # sees them at another size, one of that size and one of its own.
     held = voxels * (itemsize + 4) + 4 * (area + math.prod(seen)) * (magnification != 1)
@@ -200,7 +199,7 @@ def of_segmenting(
     finding = {"none": 0.0, "cells": CELLS * area, "neurons": NEURONS * voxels}[settings.objects]
     memory = max(math.prod(sides) * each, finding) + held
     memory += 4 * voxels * (labels + settings.uncertainty)
-    seconds = tile.seconds * _NUMBER[settings.average] * math.prod(seen) * shape[0]
+    seconds = tile.seconds * len(POSES[settings.average]) * math.prod(seen) * shape[0]
     seconds += voxels * (CELLS_SECONDS * (labels > 0) + NEURONS_SECONDS * (labels > 1))
     seconds += voxels * FILES_SECONDS
     maps = MAP_FILE[settings.bits] + settings.uncertainty * MAP_FILE[32]

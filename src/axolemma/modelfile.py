@@ -2,12 +2,20 @@
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
@@ -26,7 +34,12 @@ FORMAT = 1
 
 Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _rising(found: Calibration) -> Calibration:
+    if not (0 < found.slope < math.inf and math.isfinite(found.shift)):
+        raise ValueError("a calibration has a finite slope above 0 and a finite shift")
+    return found
 
 
 class ModelInfo(BaseModel):
@@ -48,15 +61,15 @@ class ModelInfo(BaseModel):
         Factor by which sections are enlarged for prediction.
     voxel_size
         (Z, Y, X) in nm of the training data, None where it is not known.
-    thresholds
-        Per way of averaging: a pixel is cell interior where ``1 - membrane map > threshold``, as
-        the validation sections chose it.
+    threshold
+        A pixel is cell interior where ``1 - membrane map > threshold``, as the validation sections
+        chose it.
     boundary
         How far the membrane map must rise between two cells to part them, as the validation
         sections chose it; see `objects.segment_cells`.
-    calibrations
-        Per way of averaging: slope and shift that turn the membrane map into probabilities, as the
-        validation sections chose them, see `calibration.Calibration`; none in older files.
+    calibration
+        Slope and shift that turn the membrane map into probabilities, as the validation sections
+        chose them; None in older files.
     training
         Where the weights come from: data, slices, settings, scores, versions.
     licence
@@ -73,21 +86,25 @@ class ModelInfo(BaseModel):
     context: int = Field(default=0, ge=0)
     magnification: Length = 1.0
     voxel_size: tuple[Length, Length, Length] | None = None
-    thresholds: dict[str, Share] = Field(min_length=1)
+    threshold: Share
     boundary: Share = 0.6
-    calibrations: dict[str, tuple[Length, Finite]] = {}
+    calibration: Annotated[Calibration, AfterValidator(_rising)] | None = None
     training: dict[str, Any] = {}
     licence: str = ""
     axolemma: str = __version__
 
-    def threshold(self, average: str = "none") -> float:
-        """Return the threshold for one way of averaging, or the nearest thing that is known."""
-        return self.thresholds.get(average, next(iter(self.thresholds.values())))
-
-    def calibration(self, average: str) -> Calibration | None:
-        """Return the calibration of maps of one way of averaging, None where there is none."""
-        found = self.calibrations.get(average)
-        return None if found is None else Calibration(*found)
+    @model_validator(mode="before")
+    @classmethod
+    def _of_every_average(cls, told: Any) -> Any:
+        # Older files have a threshold and a calibration for each way of averaging.
+        if not isinstance(told, dict) or "thresholds" not in told:
+            return told
+        told = dict(told)
+        each = {one: told.pop(f"{one}s", {}) for one in ("threshold", "calibration")}
+        if not all(isinstance(found, dict) for found in each.values()):
+            raise ValueError("thresholds and calibrations are by ways of averaging")
+        # The last one is that of the most poses.
+        return told | {one: list(found.values())[-1] for one, found in each.items() if found}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -18,12 +18,14 @@ from axolemma.geometry import Box, grid
 from axolemma.models import fused
 from axolemma.quality import contrast, grey_sums
 from axolemma.sampling import mirrored, resampled, samples
+from axolemma.settings import Average
 from axolemma.tiles import tiles
 
 _log = logging.getLogger(__name__)
 
 __all__ = [
     "HALO",
+    "POSES",
     "Average",
     "Polarity",
     "Precision",
@@ -45,16 +47,15 @@ __all__ = [
     "ready",
 ]
 
-Average = Literal["none", "flips", "dihedral"]
-
 #: Gives a part (Y, X) of what a network sees, (C, Y, X).
 Read = Callable[[Box], NDArray[np.float32]]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 Polarity = Literal["dark", "bright"]
 
 #: Flips and quarter turns of every averaging: (flip the last axis?, quarter turns).
-_POSES: dict[Average, tuple[tuple[bool, int], ...]] = {
+POSES: dict[Average, tuple[tuple[bool, int], ...]] = {
     "none": ((False, 0),),
+    "half-turn": ((False, 0), (False, 2)),
     "flips": ((False, 0), (True, 0), (False, 2), (True, 2)),
     "dihedral": tuple((flip, turns) for flip in (False, True) for turns in range(4)),
 }
@@ -89,10 +90,6 @@ _GLANCE, _LINE, _CLEARLY = 1024, 2.5, 1.1
 #: Pixels are brought to the model's size where theirs differs by more than this factor, and are
 #: taken for a mistake beyond the other one.
 _SAME_SIZE, _MISTAKEN_SIZE = 1.05, 4.0
-
-#: Pixels by which a section is mirrored beyond its edges. Membranes near the edge then have a
-#: context on both sides; training saw mirrored sections too.
-MIRROR = 32
 
 
 def choose_device(wish: str = "auto") -> torch.device:
@@ -324,7 +321,8 @@ def membrane_map(
         Factor by which sections are enlarged before the network sees them; the map has their own
         size again.
     average
-        Average over flips (4 poses) or over the whole dihedral group (8 poses).
+        Average over the section and what it is after a half turn (2 poses), over flips (4 poses) or
+        over the whole dihedral group (8 poses).
     precision, device
         See `choose_precision` and `choose_device`.
     tile
@@ -441,7 +439,7 @@ def posed_maps(
     where = choose_device(device)
     network = ready(network, where)
     how = choose_precision(precision, where)
-    poses = _POSES["dihedral"]
+    poses = POSES["dihedral"]
     for z in range(len(stack)):
         section = _reader(stack, z, context, polarity)(Box.of(stack.shape[1:]))
         maps = np.empty((len(poses), *section.shape[1:]), np.float32)
@@ -537,26 +535,24 @@ def predict_part(
         for start, stop, size, side in zip(part.start, part.stop, seen, whole, strict=True)
     ]
     wanted = Box(tuple(axis.span[0] for axis in back), tuple(axis.span[1] for axis in back))
-    # The section is mirrored once and whole, so that every tile of every part, in every pose, meets
-    # the same strides and the same mirror image as the section in one piece.
-    frame = -(-MIRROR // stride) * stride
-    mirror = Box((-frame, -frame), tuple(side + frame - side % -stride for side in seen))
+    # Mirrored only as far as strides ask for, and whole, so that every tile of every part, in every
+    # pose, meets the same strides and the same mirror image as the section in one piece.
     looked = Box(
         tuple((start - HALO) // stride * stride for start in wanted.start),
         tuple(-(-(stop + HALO) // stride) * stride for stop in wanted.stop),
-    ).clip(mirror)
+    ).clip(Box.of(tuple(side - side % -stride for side in seen)))
     same = seen == tuple(whole)
     result = np.zeros(wanted.shape, np.float32) if out is None or not same else out
     result[...] = 0
     canvas = _canvas(result, device)
     shape = (looked.shape[0], looked.shape[1])
     before: torch.cuda.Event | None = None
-    for piece in tiles(shape, size=tile + 2 * frame, margin=MARGIN, ramp=RAMP, multiple=stride):
+    for piece in tiles(shape, size=tile, margin=MARGIN, ramp=RAMP, multiple=stride):
         box = piece.box.moved(looked.start)
         kept = box.clip(wanted)
         weight = piece.weight[kept.within(box).slices]
         crop = _sent(_seen(read, box, whole, seen)[None], device)
-        with torch.inference_mode(), autocast(precision, device):
+        with torch.inference_mode(), autocast(precision, device), _cores_left_to(network):
             probability = _averaged(network, crop, average)[kept.within(box).slices]
             weighted = probability.to(canvas.device) * _sent(weight, canvas.device)
             canvas[kept.within(wanted).slices] += weighted
@@ -573,10 +569,29 @@ def predict_part(
     return np.clip(map_, 0, 1, out=map_ if out is None else out)
 
 
+@contextmanager
+def _cores_left_to(network: nn.Module) -> Iterator[None]:
+    """Keep torch to one thread beside a network that has threads of its own.
+
+    Torch's would wait busily for their next task, on the cores that the network computes on.
+    """
+    if not hasattr(network, "at_once"):
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _seen(
     read: Read, box: Box, whole: tuple[int, ...], seen: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Return what a network sees in a box, (C, Y, X), which may reach beyond the section."""
+    if seen == tuple(whole) and box == box.clip(Box.of(seen)):
+        return np.ascontiguousarray(read(box), np.float32)
     places = [mirrored(a, b, size) for a, b, size in zip(box.start, box.stop, seen, strict=True)]
     inner = [(int(axis.min()), int(axis.max()) + 1) for axis in places]
     axes = [
@@ -613,9 +628,10 @@ def _averaged(network: nn.Module, crop: Tensor, average: Average) -> Tensor:
     poses, and below one with smaller tiles, from then on.
     """
     height, width = crop.shape[-2:]
-    pixels, poses = height * width, len(_POSES[average])
+    pixels, poses = height * width, len(POSES[average])
     while pixels <= (most := _MOST.get(network, math.inf)):
-        many = min(poses, max(1, int(min(most, _AT_ONCE[crop.device.type]) // pixels)))
+        at_once = max(_AT_ONCE[crop.device.type], getattr(network, "at_once", 1) * pixels)
+        many = min(poses, max(1, int(min(most, at_once) // pixels)))
         try:
             return _passed(network, crop, average, many)
         except RuntimeError as error:
@@ -652,7 +668,7 @@ def _is_want_of_memory(error: RuntimeError) -> bool:
 
 def _passed(network: nn.Module, crop: Tensor, average: Average, many: int) -> Tensor:
     """Average the probabilities of one crop over its poses, so `many` of them in every pass."""
-    poses, total = _POSES[average], torch.zeros(crop.shape[-2:], device=crop.device)
+    poses, total = POSES[average], torch.zeros(crop.shape[-2:], device=crop.device)
     # What is turned by a quarter is as high as the other is wide, and can be no part of its batch.
     upright = many == 1 or crop.shape[-2] == crop.shape[-1]
     alike = [poses] if upright else [[p for p in poses if p[1] % 2 == odd] for odd in (0, 1)]

@@ -28,6 +28,7 @@ from axolemma.images import (
 from axolemma.modelfile import Model, load_model, state_hash
 from axolemma.pictures import preview
 from axolemma.predict import (
+    POSES,
     TILE,
     Average,
     Polarity,
@@ -47,9 +48,11 @@ if TYPE_CHECKING:
     from axolemma.objects import Method
 
 __all__ = [
+    "BLUR",
     "SMALLEST",
     "SMOOTHING",
     "Segmentation",
+    "calibration_of",
     "notes_on",
     "segment",
     "segment_stack",
@@ -125,7 +128,7 @@ def segment(
     polarity: str = "auto",
     voxel_size: tuple[float, float, float] | None = None,
     threshold: float | None = None,
-    average: Average = "flips",
+    average: Average = "half-turn",
     objects: str = "cells",
     method: "Method" = "mean",
     boundary: float | None = None,
@@ -195,13 +198,10 @@ def segment(
     if array.ndim not in (2, 3):
         raise InputError(f"a section has axes (Y, X), a stack (Z, Y, X), not shape {array.shape}")
     loaded = model if isinstance(model, Model) else load_model(model)
-    cut = loaded.info.threshold(average) if threshold is None else threshold
-    calibration = loaded.info.calibration(average)
-    if calibrated and calibration is None:
-        raise SettingsError(
-            f"{loaded.source}: this model holds no calibration for average {average}, as files of"
-            " older trainings; leave calibrated out, or train anew"
-        )
+    cut = loaded.info.threshold if threshold is None else threshold
+    calibration = loaded.info.calibration
+    if calibrated:
+        calibration = calibration_of(loaded)
     stack = array.reshape(-1, *array.shape[-2:])
     pixel = enlargement(chosen.voxel_size, loaded.info.voxel_size)
     magnification = loaded.info.magnification * pixel
@@ -219,7 +219,9 @@ def segment(
     }
     network, how, parity = loaded.network, precision, ""
     if precision == "int8":
-        network, how, parity = _in_integers(loaded, seen, sight, cut, where)
+        network, how, parity = _in_integers(
+            loaded, seen, sight, cut, where, poses=len(POSES[average])
+        )
     used = choose_precision("auto" if how == "int8" else how, where)
     membrane = np.ones(stack.shape, np.float32)
     sections = membrane_map(
@@ -281,8 +283,31 @@ def segment(
     )
 
 
+def calibration_of(model: Model) -> Calibration:
+    """Return what calibrates a model's maps.
+
+    Raises
+    ------
+    SettingsError
+        If the model does not know.
+    """
+    found = model.info.calibration
+    if found is None:
+        raise SettingsError(
+            f"{model.source}: this model holds no calibration, as files of older trainings;"
+            " leave calibrated out, or train anew"
+        )
+    return found
+
+
 def _in_integers(
-    model: Model, stack: NDArray[Any], sight: dict[str, Any], threshold: float, device: torch.device
+    model: Model,
+    stack: NDArray[Any],
+    sight: dict[str, Any],
+    threshold: float,
+    device: torch.device,
+    *,
+    poses: int,
 ) -> tuple[torch.nn.Module, Literal["int8", "auto"], str]:
     """Compile a network with 8-bit integers for a stack, if it then says the same as before."""
     from axolemma.compiled import compiled, parity
@@ -297,6 +322,7 @@ def _in_integers(
         channels=len(crops[0]),
         precision="int8",
         crops=crops[len(compared) :] or crops,
+        at_once=poses,
     )
     same = parity(fast, model.network.eval(), compared, threshold=threshold)
     if same.good:

@@ -13,6 +13,7 @@ from axolemma.errors import SettingsError, nearest
 
 __all__ = [
     "RECIPES",
+    "Average",
     "CompareSettings",
     "Minutes",
     "SegmentSettings",
@@ -22,6 +23,9 @@ __all__ = [
     "read_yaml",
     "voxel_size",
 ]
+
+#: Over how many poses of a section predictions are averaged: 1, 2, 4 or 8.
+Average = Literal["none", "half-turn", "flips", "dihedral"]
 
 _MOST_SEEDS = 1000
 
@@ -269,7 +273,8 @@ class SegmentSettings(_Settings):
         A pixel is cell interior where ``1 - membrane map > threshold``; the model's own where
         None.
     average
-        Average predictions over flips (4 poses) or the dihedral group (8), or take one.
+        Average predictions over a half turn (2 poses), flips (4) or the dihedral group (8), or take
+        one.
     objects
         ``cells`` labels the cells of every section, ``neurons`` also links them through the stack;
         ``none`` stops at the membrane map.
@@ -304,7 +309,7 @@ class SegmentSettings(_Settings):
     slices: str | None = None
     voxel_size: VoxelSize | None = None
     threshold: float | None = Field(default=None, ge=0, lt=1)
-    average: Literal["none", "flips", "dihedral"] = "flips"
+    average: Average = "half-turn"
     objects: Literal["none", "cells", "neurons"] = "cells"
     method: Literal["multicut", "mean", "threshold"] = "mean"
     boundary: float | None = Field(default=None, gt=0, lt=1)
@@ -337,7 +342,7 @@ class CompareSettings(_Settings):
     budget, steps
         Of each training, in minutes or in steps.
     average
-        How predictions of the test sections are averaged; its own threshold comes from validation.
+        How predictions of the test sections are averaged.
     arguments
         Of a network that shall not have its own: ``{"unet": {"width": 16, "unshuffle": 4}}``.
     training
@@ -353,7 +358,7 @@ class CompareSettings(_Settings):
     folds: Folds = "seed"
     budget: Minutes | None = None
     steps: int | None = Field(default=None, ge=1)
-    average: Literal["none", "flips", "dihedral"] = "dihedral"
+    average: Average = "dihedral"
     arguments: dict[str, dict[str, bool | int | float]] = Field(default={})
     training: dict[str, Any] = Field(default={})
 

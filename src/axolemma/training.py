@@ -68,8 +68,6 @@ _Crop = tuple[NDArray[np.float32], NDArray[np.uint8]]
 #: Crops (N, C, Y, X) and their truth (N, 1, Y, X).
 _Batch = tuple[Tensor, Tensor]
 
-AVERAGES: tuple[Average, ...] = ("none", "flips", "dihedral")
-
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -330,11 +328,11 @@ def fit(
         state = load_state(run, weights)
         say(f"going on in {run} from step {state.step}")
     metrics = Metrics(run / "metrics.jsonl", up_to=state.step if resumed else -1, mine=team.first)
-    # A validation predicts in 4 poses; the last ones in 4, then in 1 + 4, then in 8.
+    # A validation predicts in 4 poses; the last ones in 4, then in 2, then in 8.
     clock = _Clock(
         settings,
         state,
-        ending=1 + (5 * len(deciding) + 8 * len(choosing)) / (4 * len(judged)),
+        ending=1 + (2 * len(deciding) + 8 * len(choosing)) / (4 * len(judged)),
         boundaries=len(choosing),
     )
 
@@ -396,7 +394,9 @@ def fit(
     if start is not None and not resumed:
         validate_average(0.0)  # A training that makes the start worse must not replace it.
     on_gpu = device.type == "cuda"
-    pool = ThreadPoolExecutor(max(1, cores() // team.here) if on_gpu else torch.get_num_threads())
+    # While a GPU works processors are free; where they work themselves, as much as crops need.
+    threads = cores() // team.here if on_gpu else torch.get_num_threads() // 4
+    pool = ThreadPoolExecutor(max(1, threads))
 
     def cut(step: int) -> _Batch:
         # Chance depends on seed and step alone, so a resumed run draws what it would have drawn.
@@ -405,8 +405,7 @@ def fit(
         crops, drawn = _batch(rng, images, target, sections, mine, settings, black, pool)
         return (crops.pin_memory(), drawn.pin_memory()) if on_gpu else (crops, drawn)
 
-    # While a GPU works, processors are free; where they work themselves it was slower.
-    batches = _ahead(cut, state.step) if on_gpu else map(cut, itertools.count(state.step))
+    batches = _ahead(cut, state.step)
     lap("beginning")
     while (done := team.agreed(clock.done(state))) < 1:
         for group in optimizer.param_groups:
@@ -462,36 +461,30 @@ def fit(
 
     validate_average(1.0)
     wide = mapped(best, "dihedral", choosing)
-    maps = {
-        "none": mapped(best, "none", deciding),
-        "flips": mapped(best, "flips", deciding),
-        "dihedral": wide[[choosing.index(z) for z in deciding]],
-    }
     # The steadiest map decides for all: chosen by each on its own, thresholds of fewer poses were
     # those of a few gaps (docs/decisions/0003-threshold.md).
-    threshold = validate(maps["dihedral"], deciding)["threshold"]
-    validated = {kind: validate(maps[kind], deciding, threshold) for kind in AVERAGES}
+    steadiest = wide[[choosing.index(z) for z in deciding]]
+    in_all = validate(steadiest, deciding)
+    threshold = in_all["threshold"]
+    as_segmented = validate(mapped(best, "half-turn", deciding), deciding, threshold)
     boundary, cells = _choose_boundary(
         wide, truth[choosing], [choosing.index(z) for z in judged], threshold
     )
     known = truth[deciding]
-    calibrations: dict[str, tuple[float, float]] = {
-        kind: fit_calibration(maps[kind], known == 1, where=known != IGNORED) for kind in AVERAGES
-    }
     info = ModelInfo(
         architecture=settings.model,
         arguments=arguments,
         context=context,
         magnification=settings.magnification,
         voxel_size=settings.voxel_size or data.voxel_size,
-        thresholds={kind: found["threshold"] for kind, found in validated.items()},
+        threshold=threshold,
         boundary=boundary,
-        calibrations=calibrations,
+        calibration=fit_calibration(steadiest, known == 1, where=known != IGNORED),
         training={
             "data": data.name,
             "slices": _span(used),
             "validated_on": _span(chosen) if chosen else "none",
-            "validation": validated,
+            "validation": {"half-turn": as_segmented, "dihedral": in_all},
             "validation_cells": cells,
             "steps": state.step,
             "minutes": round(clock.elapsed() / 60, 2),

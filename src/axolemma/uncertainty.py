@@ -1,12 +1,19 @@
 """How unsure membrane maps are: of a pixel, of a place, and between several maps of one section."""
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["disagreement", "entropy", "uncertainty_map"]
+__all__ = ["HIGHEST", "disagreement", "entropy", "uncertainty_halo", "uncertainty_map"]
+
+#: The entropy of what is wholly undecided, log 2.
+HIGHEST = math.log(2)
+
+#: Standard deviations at which the Gaussian of `uncertainty_map` ends.
+_END = 4.0
 
 
 def entropy(p: NDArray[Any]) -> NDArray[np.float64]:
@@ -39,7 +46,13 @@ def uncertainty_map(section: NDArray[Any], *, smoothing: float) -> NDArray[np.fl
     NDArray[np.float32]
         (Y, X) in [0, log 2].
     """
-    return ndimage.gaussian_filter(entropy(section), smoothing).astype(np.float32)
+    smooth = ndimage.gaussian_filter(entropy(section), smoothing, truncate=_END)
+    return np.asarray(smooth, np.float32)
+
+
+def uncertainty_halo(*, smoothing: float) -> int:
+    """Return how many pixels around it say what `uncertainty_map` is at a pixel."""
+    return int(_END * smoothing + 0.5)
 
 
 def disagreement(maps: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -15,16 +15,24 @@ from axolemma.errors import ImageError, InputError, SettingsError
 from axolemma.geometry import Box
 from axolemma.images import Boxes, Stack, is_zarr, open_zarr, read
 from axolemma.labels import COLOUR_SEED
+from axolemma.uncertainty import HIGHEST
 
 __all__ = ["Layer", "close_viewer", "held", "open_viewer", "read_layers"]
 
 VoxelSize = tuple[float, float, float]
-Kind = Literal["image", "membrane", "labels"]
+Kind = Literal["image", "membrane", "uncertainty", "labels"]
 
 #: What a segmentation consists of, from the lowest layer to the topmost.
-_PARTS: dict[str, Kind] = {"membrane": "membrane", "cells": "labels", "neurons": "labels"}
+_PARTS: dict[str, Kind] = {
+    "membrane": "membrane",
+    "uncertainty": "uncertainty",
+    "cells": "labels",
+    "neurons": "labels",
+}
+#: Where they lie below the membrane map of a volume.
+_BELOW = {"uncertainty": "uncertainty", "cells": "labels/cells", "neurons": "labels/neurons"}
 #: What files say they hold, and what that is called here.
-_HOLDS = {"membrane map": "membrane", "cells": "cells", "neurons": "neurons"}
+_HOLDS = {"membrane map": "membrane", **{name: name for name in _BELOW}}
 #: Neurons that are shown in 3D from the start, the largest; all others are a click away.
 _IN_3D = 12
 #: Voxels from which meshes are made at most, all of them then held in memory.
@@ -33,10 +41,11 @@ _GLANCES, _GLANCE = 8, 1024  # sections, and pixels a side of their middle, that
 #: Turns the stack so that its sections and its depth are seen, a quaternion.
 _ASKANCE = (0.3, 0.3, 0.1, 0.9)
 _WINDOW = 640  # pixels of the screen that a section fills at first
-#: Grey, or the orange that stands out from grey tissue for every kind of colour vision.
+#: Grey, or the orange and the blue that stand out from it for every kind of colour vision.
 _COLOURS: dict[Kind, str] = {
     "image": "emitGrayscale(normalized());",
     "membrane": "emitRGBA(vec4(1.0, 0.55, 0.0, 0.6 * normalized()));",
+    "uncertainty": "emitRGBA(vec4(0.2, 0.65, 1.0, 0.8 * normalized()));",
 }
 
 
@@ -76,8 +85,8 @@ class Layer:
     name
         What the viewer calls it.
     kind
-        ``"image"`` is shown in grey, a ``"membrane"`` map in orange, ``"labels"`` in the colours of
-        `labels.colours`.
+        ``"image"`` is shown in grey, a ``"membrane"`` map in orange, its ``"uncertainty"`` in blue,
+        ``"labels"`` in the colours of `labels.colours`.
     levels
         The finest first; others show the same with fewer voxels, for a view from afar.
     """
@@ -220,10 +229,10 @@ def _parts(source: str | Path) -> list[Layer]:
     if is_zarr(source):
         levels = _opened(source)
         found[_HOLDS.get(levels[0].holds or "", "image")] = levels
-        for name in ("cells", "neurons"):
+        for name, place in _BELOW.items():
             try:
-                found[name] = _opened(f"{str(source).rstrip('/')}/labels/{name}")
-            except ImageError:  # not among the labels of this image
+                found[name] = _opened(f"{str(source).rstrip('/')}/{place}")
+            except ImageError:  # not below this image
                 continue
         return _named(found)
     files = {name: Path(source) / f"{name}.tif" for name in _PARTS}
@@ -263,7 +272,8 @@ def _layer(neuroglancer: Any, layer: Layer, size: VoxelSize) -> Any:
             selected_alpha=0.4,
             not_selected_alpha=0.25 if largest else 0,
         )
-    low, high = 0.0, 255.0 if layer.levels[0].dtype == np.uint8 else 1.0
+    highest = HIGHEST if layer.kind == "uncertainty" else 1.0
+    low, high = 0.0, 255.0 if layer.levels[0].dtype == np.uint8 else highest
     if layer.kind == "image":
         low, high = _contrast(layer.levels[0])
     shader = (

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from axolemma import datasets
 from axolemma.datasets import Pairs
 from axolemma.errors import InputError
-from axolemma.settings import CompareSettings
+from axolemma.settings import Average, CompareSettings
 
 #: Settings that a later call may extend.
 AXES = ("models", "losses", "presets", "seeds")
@@ -125,7 +125,7 @@ class Task:
     numbers: tuple[int, ...]  # of the sections to learn from, in the data
     test: Pairs
     settings: dict[str, Any]
-    average: Literal["none", "flips", "dihedral"]
+    average: Average
     jobs: int
 
 

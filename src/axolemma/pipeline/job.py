@@ -1,7 +1,7 @@
 """What is to be done with a volume, and where."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,11 +9,14 @@ from typing import Any, Literal
 import torch
 
 from axolemma._version import __version__
+from axolemma.calibration import Calibration
 from axolemma.errors import AxolemmaError, ImageError, InputError, SettingsError
 from axolemma.images import Volume, ZarrVolume, create_zarr, open_zarr, parse_slices, remove_zarr
 from axolemma.modelfile import Model, load_model, state_hash
 from axolemma.pipeline.mask import Mask
+from axolemma.pipeline.works import FORM
 from axolemma.predict import choose_device, choose_precision
+from axolemma.segmentation import calibration_of
 from axolemma.settings import SegmentSettings
 from axolemma.volume import Plan, plan
 
@@ -22,6 +25,9 @@ __all__ = ["BLOCK", "Job"]
 
 #: Sides of a block that is written, ZYX: a shard of the results.
 BLOCK = (8, 2048, 2048)
+
+#: What lies in the output only as long as passes need it.
+PASSING = ("uncalibrated", "fragments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,7 @@ class Job:
     folder: Path
     voxel_size: tuple[float, float, float] | None
     mask: Mask | None
+    calibration: Calibration | None
 
     @classmethod
     def of(
@@ -50,11 +57,6 @@ class Job:
         mask: Volume | None = None,
     ) -> "Job":
         """Take what `segment_volume` takes, or raise `InputError`."""
-        if settings.calibrated or settings.uncertainty:
-            raise SettingsError(
-                "calibrated and uncertainty are for images in memory, not block by block; leave"
-                " them out"
-            )
         depth, height, width = source.shape
         if not math.prod(source.shape):
             raise InputError(f"{source.source}: the volume is empty, its shape is {source.shape}")
@@ -67,6 +69,7 @@ class Job:
         ]
         if min(sides) < 1:
             raise InputError(f"a block needs sides of at least 1 voxel, got {block}")
+        model = load_model(settings.model)
         folder = Path(ledger or f"{Path(out).name if '://' in out else out}.ledger")
         return cls(
             source,
@@ -74,11 +77,12 @@ class Job:
             shape,
             out,
             settings,
-            load_model(settings.model),
+            model,
             (sides[0], sides[1], sides[2]),
             folder,
             settings.voxel_size or source.voxel_size,
             None if mask is None else Mask.of(mask, source),
+            calibration_of(model) if settings.calibrated else None,
         )
 
     @property
@@ -97,10 +101,10 @@ class Job:
     @property
     def identity(self) -> dict[str, Any]:
         """What the results depend on: a ledger of another one is refused."""
-        aside = {"device", "model", "calibrated", "uncertainty"}
-        asked = self.settings.model_dump(mode="json", exclude=aside)
+        asked = self.settings.model_dump(mode="json", exclude={"device", "model"})
         return {
             "axolemma": __version__,
+            "form_of_tables": FORM,
             "input": {
                 "source": self.source.source,
                 "shape": list(self.source.shape),
@@ -109,6 +113,7 @@ class Job:
             "mask": None if self.mask is None else self.mask.volume.source,
             "output": self.out,
             "weights_sha256": state_hash(self.model.network),
+            "calibration": None if self.calibration is None else list(self.calibration),
             # What "auto" stands for may be another on the next machine.
             "settings": asked
             | {"bits": self.bits, "precision": self.precision(choose_device(self.settings.device))},
@@ -120,7 +125,13 @@ class Job:
         return plan(self.shape, self.block, tuple(halo))
 
     def create(
-        self, name: str, dtype: Any, *, kind: Literal["image", "labels"] = "image", holds: str
+        self,
+        name: str,
+        dtype: Any,
+        *,
+        kind: Literal["image", "labels"] = "image",
+        holds: str,
+        info: Mapping[str, Any] | None = None,
     ) -> list[ZarrVolume]:
         """Make a volume of the results, or open it where an earlier run made it."""
         address = f"{self.out}/{name}".rstrip("/")
@@ -138,7 +149,11 @@ class Job:
             block=self.block,
             kind=kind,
             holds=holds,
-            info={"source": self.source.source, "sections": [self.first, self.last]},
+            info={
+                "source": self.source.source,
+                "sections": [self.first, self.last],
+                **(info or {}),
+            },
         )
         made.touch()
         return levels
@@ -158,7 +173,8 @@ class Job:
 
     def clean(self) -> None:
         """Remove what only the passes needed, and what killed writers left behind."""
-        remove_zarr(f"{self.out}/fragments")
+        for name in PASSING:
+            remove_zarr(f"{self.out}/{name}")
         if "://" not in self.out:
             for left in Path(self.out).rglob("*.partial"):
                 left.unlink(missing_ok=True)

@@ -52,7 +52,7 @@ def outlook(
     """Tell what `segment_volume` would do with these arguments; nothing is written."""
     job = Job.of(source, out.rstrip("/"), settings, block, ledger, mask)
     voxels = math.prod(job.shape)
-    bytes_each = job.bits // 8
+    bytes_each = job.bits // 8 * (1 + settings.calibrated + settings.uncertainty)
     if settings.objects != "none":
         bytes_each += 8 + 4 * (1 + (settings.objects == "neurons"))
     device = choose_device(settings.device)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from axolemma import quality
 from axolemma._version import __version__
+from axolemma.calibration import Calibration
 from axolemma.engines import Engine
 from axolemma.errors import InputError
 from axolemma.images import Volume, ZarrVolume, remove_zarr, replacing
@@ -42,14 +43,16 @@ from axolemma.pipeline.works import (
     Right,
     Shifts,
     Survey,
+    Uncertainty,
     Ways,
     keep_cells,
     keep_numbers,
     of_section,
 )
 from axolemma.predict import choose_device, choose_polarity, enlargement, glance
-from axolemma.segmentation import SMALLEST, SMOOTHING, notes_on
+from axolemma.segmentation import BLUR, SMALLEST, SMOOTHING, notes_on
 from axolemma.settings import SegmentSettings
+from axolemma.uncertainty import HIGHEST, uncertainty_halo
 from axolemma.volume import Ledger, Progress, Results, plan, run
 
 __all__ = ["segment_volume"]
@@ -75,8 +78,8 @@ def segment_volume(
     source
         From `images.open_volume`.
     out
-        Address of the OME-Zarr to make: the membrane map, and ``labels/cells`` and
-        ``labels/neurons`` below it.
+        Address of the OME-Zarr to make: the membrane map, and ``labels/cells``,
+        ``labels/neurons`` and ``uncertainty`` below it.
     settings
         See `SegmentSettings`; the membrane map has 8 bits unless 32 are asked for.
     engine
@@ -104,8 +107,8 @@ def segment_volume(
     Raises
     ------
     InputError
-        If volume and model do not fit, a section is constant or not finite, or the ledger is of a
-        run with other settings.
+        If volume and model do not fit, a section is constant or not finite, the model holds no
+        calibration and one is asked for, or the ledger is of a run with other settings.
     IncompleteError
         If blocks failed again and again; all others are done, and another run does just those.
     """
@@ -164,11 +167,17 @@ def _passes(job: Job, do: Callable[..., Results], say: Callable[[str], None]) ->
     )
     for note in notes:
         say(f"note: {note}")
-    membrane = job.create("", np.uint8 if job.bits == 8 else np.float32, holds="membrane map")
+    threshold = settings.threshold
+    threshold = info.threshold if threshold is None else threshold
+    boundary = info.boundary if settings.boundary is None else settings.boundary
+    cut = threshold if job.calibration is None else job.calibration.threshold(threshold)
+    membrane, outs = _maps(job, cut)
+    # As in memory, all that follows is made of the map as the network has it.
+    raw, *others = [out for out, _ in outs]
     predict = Membrane(
         job.source,
         job.first,
-        membrane[0],
+        outs,
         settings.model,
         contrasts,
         job.mask,
@@ -180,22 +189,21 @@ def _passes(job: Job, do: Callable[..., Results], say: Callable[[str], None]) ->
         settings.tile,
     )
     halo = predict.halo(info.context, int(job.model.network.stride))  # type: ignore[arg-type]
-    do("membrane", predict, job.plan(halo), check=Right(membrane[0]))
-    threshold = settings.threshold
-    threshold = info.threshold(settings.average) if threshold is None else threshold
-    boundary = info.boundary if settings.boundary is None else settings.boundary
+    do("membrane", predict, job.plan(halo), check=Right(raw, tuple(others)))
     written: dict[str, list[ZarrVolume]] = {"membrane": membrane}
+    if settings.uncertainty:
+        written["uncertainty"] = _uncertainty(job, do, raw, tuple(usable), pixel=pixel)
     counts: dict[str, int | None] = {"cells": None, "neurons": None}
     if settings.objects != "none":
-        seen = Ways(membrane[0], behind=2 if settings.objects == "neurons" else 1)
+        seen = Ways(raw, behind=2 if settings.objects == "neurons" else 1)
         told = do("ways", seen, plan(job.shape[:1], job.block[:1], (0,)))
         ways = {name: np.concatenate([table[name] for table in told]) for name in ("ways", "means")}
         written["cells"], counts["cells"] = _cells(
-            job, do, membrane[0], ways, threshold=threshold, boundary=boundary, pixel=pixel
+            job, do, raw, ways, threshold=threshold, boundary=boundary, pixel=pixel
         )
         if settings.objects == "neurons":
             written["neurons"], counts["neurons"] = _neurons(
-                job, do, membrane[0], written["cells"][0], ways, pixel=pixel
+                job, do, raw, written["cells"][0], ways, pixel=pixel
             )
     for name, levels in written.items():
         for number, (fine, coarse) in enumerate(pairwise(levels), start=1):
@@ -212,13 +220,52 @@ def _passes(job: Job, do: Callable[..., Results], say: Callable[[str], None]) ->
         "voxel_size": None if job.voxel_size is None else list(job.voxel_size),
         "magnification": magnification,
         "polarity": polarity,
-        "threshold": threshold,
+        "threshold": cut,
         "boundary": boundary,
         **counts,
         "device": str(device),
         "precision": precision,
         "torch": torch.__version__,
     }
+
+
+def _maps(
+    job: Job, threshold: float
+) -> tuple[list[ZarrVolume], tuple[tuple[ZarrVolume, Calibration | None], ...]]:
+    """Make the membrane map; return its levels, and all maps to be written, the network's first."""
+    dtype = np.uint8 if job.bits == 8 else np.float32
+    about: dict[str, Any] = {"threshold": threshold}
+    if job.calibration is not None:
+        levels = job.create("", dtype, holds="membrane map", info=about)
+        raw, *_ = job.create("uncalibrated", dtype, holds="uncalibrated map")
+        return levels, ((raw, None), (levels[0], job.calibration))
+    known = job.model.info.calibration
+    # With it `evaluate` tells what calibrating would do.
+    scale = {} if known is None else {"calibration": list(known)}
+    levels = job.create("", dtype, holds="membrane map", info=about | scale)
+    return levels, ((levels[0], None),)
+
+
+def _uncertainty(
+    job: Job,
+    do: Callable[..., Results],
+    membrane: ZarrVolume,
+    usable: tuple[int, ...],
+    *,
+    pixel: float,
+) -> list[ZarrVolume]:
+    smoothing = BLUR / pixel
+    # Where it has 8 bits, 255 stands for the highest.
+    about = {"highest": HIGHEST}
+    levels = job.create("uncertainty", membrane.dtype, holds="uncertainty", info=about)
+    halo = uncertainty_halo(smoothing=smoothing)
+    do(
+        "uncertainty",
+        Uncertainty(membrane, levels[0], usable, smoothing),
+        job.plan((0, halo, halo)),
+        check=Right(levels[0]),
+    )
+    return levels
 
 
 def _cells(

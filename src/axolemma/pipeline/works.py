@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from axolemma import quality
+from axolemma.calibration import Calibration
 from axolemma.geometry import Box
 from axolemma.images import Volume, ZarrVolume, replacing
 from axolemma.modelfile import Model, load_model
@@ -44,9 +45,11 @@ from axolemma.predict import (
     predict_part,
     ready,
 )
+from axolemma.uncertainty import HIGHEST, uncertainty_map
 from axolemma.volume import Block, Plan, Results, Tables
 
 __all__ = [
+    "FORM",
     "Coarser",
     "Fragments",
     "Joins",
@@ -58,11 +61,18 @@ __all__ = [
     "Right",
     "Shifts",
     "Survey",
+    "Uncertainty",
     "Ways",
     "keep_cells",
     "keep_numbers",
     "of_section",
 ]
+
+#: The form of what the passes tell in tables and leave for each other. To be raised with every
+#: change of it, in this file or in what makes the tables (`quality`, `objects`), be it a name, a
+#: unit or a pass that is new: what a ledger of another form holds would not be understood, and is
+#: refused.
+FORM = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +121,14 @@ class Shifts:
 
 @dataclass(frozen=True, slots=True)
 class Membrane:
-    """Predicts the membrane of a block."""
+    """Predicts the membrane of a block.
+
+    Of the same prediction several maps may be written, each with what it is calibrated by.
+    """
 
     source: Volume
     first: int
-    out: ZarrVolume
+    outs: tuple[tuple[ZarrVolume, Calibration | None], ...]
     model: str
     contrasts: tuple[tuple[float, float] | None, ...]
     mask: Mask | None
@@ -134,17 +147,19 @@ class Membrane:
         return context * int(gaps.max(initial=1)), beyond, beyond
 
     def __call__(self, block: Block) -> Tables:
-        """Write the map; return its checksum."""
+        """Write the maps; return their checksums."""
         model = _loaded(self.model, self.device)
         network, context = model.network, model.info.context
         voxels = self.source.read(block.read.moved((self.first, 0, 0)))
         sign = np.float32(1 if self.polarity == "dark" else -1)
-        whole = self.out.shape[1:]
+        whole = self.outs[0][0].shape[1:]
         usable = np.flatnonzero([found is not None for found in self.contrasts])
         seen, wanted = (Box(box.start[1:], box.stop[1:]) for box in (block.read, block.write))
         # Where nothing is predicted there is membrane, so that no cell is seen there.
-        all_membrane = 255 if self.out.dtype == np.uint8 else 1
-        result = np.full(block.write.shape, all_membrane, self.out.dtype)
+        results = [
+            np.full(block.write.shape, _kept(np.float32(1), out.dtype), out.dtype)
+            for out, _ in self.outs
+        ]
         core = voxels[block.write.within(block.read).slices]
         tissue = np.full(core.shape, core.min() < core.max())
         if self.mask is not None:
@@ -174,8 +189,36 @@ class Membrane:
                 device=torch.device(self.device),
                 tile=self.tile,
             )
-            map_ = np.rint(map_ * 255) if result.dtype == np.uint8 else map_
-            result[n] = np.where(tissue[n], map_, all_membrane)
+            for (_, calibration), result in zip(self.outs, results, strict=True):
+                # Calibrated before it is rounded: at its ends a map changes by more than a level.
+                seen_as = map_ if calibration is None else calibration(map_)
+                result[n][tissue[n]] = _kept(seen_as, result.dtype)[tissue[n]]
+        told = [
+            _written(out, block, result)["crc"]
+            for (out, _), result in zip(self.outs, results, strict=True)
+        ]
+        return {"crc": np.array(told)}
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertainty:
+    """Tells where the membrane map of a block is likely to be wrong; 0 in unusable sections."""
+
+    membrane: ZarrVolume
+    out: ZarrVolume
+    usable: tuple[int, ...]
+    smoothing: float
+
+    def __call__(self, block: Block) -> Tables:
+        """Write the uncertainty; return its checksum."""
+        seen = _share(self.membrane.read(block.read))
+        inner = block.write.within(block.read).slices[1:]
+        result = np.zeros(block.write.shape, self.out.dtype)
+        for n, z in enumerate(range(block.write.start[0], block.write.stop[0])):
+            if z in self.usable:
+                found = uncertainty_map(seen[n], smoothing=self.smoothing)[inner]
+                in_bytes = result.dtype == np.uint8
+                result[n] = np.rint(found * (255 / HIGHEST)) if in_bytes else found
         return _written(self.out, block, result)
 
 
@@ -362,10 +405,12 @@ class Right:
     """Tells whether what a block has written is still there."""
 
     out: ZarrVolume
+    others: tuple[ZarrVolume, ...] = ()
 
     def __call__(self, block: Block, tables: Tables) -> bool:
-        """Compare the checksum."""
-        return int(tables["crc"]) == _checksum(self.out.read(block.write))
+        """Compare the checksums."""
+        found = [_checksum(out.read(block.write)) for out in (self.out, *self.others)]
+        return bool(found == np.atleast_1d(tables["crc"]).tolist())
 
 
 def keep_cells(path: Path, layers: Sequence[Tables]) -> tuple[int, np.dtype[Any]]:
@@ -464,6 +509,11 @@ def _by_number(tables: Sequence[Tables], block: Block) -> dict[str, NDArray[Any]
 def _share(map_: NDArray[Any]) -> NDArray[np.float32]:
     """Return a membrane map in [0, 1], whatever it is kept as."""
     return np.asarray(map_ / np.float32(255) if map_.dtype == np.uint8 else map_, np.float32)
+
+
+def _kept(map_: NDArray[Any] | np.float32, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return a membrane map in [0, 1] as it is kept, see `_share`."""
+    return np.asarray(np.rint(map_ * 255) if dtype == np.uint8 else map_).astype(dtype)
 
 
 def _written(out: ZarrVolume, block: Block, voxels: NDArray[Any]) -> Tables:

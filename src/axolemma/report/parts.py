@@ -20,7 +20,12 @@ __all__ = [
 ]
 
 #: Over what predictions are averaged, in words.
-AVERAGES = {"none": "one pose", "flips": "4 flips", "dihedral": "8 flips and turns"}
+AVERAGES = {
+    "none": "one pose",
+    "half-turn": "2 poses, a half turn apart",
+    "flips": "4 flips",
+    "dihedral": "8 flips and turns",
+}
 
 
 def number(value: float) -> str:
