@@ -37,7 +37,9 @@ def membrane():
     return (np.rint(noisy.clip(0, 1) * 255) / np.float32(255)).astype(np.float32)
 
 
-def blockwise(membrane, block, *, method="multicut", filled=False, halo=None, shuffle=None):
+def blockwise(
+    membrane, block, *, method="multicut", filled=False, halo=None, shuffle=None, layer=None
+):
     """Do what a volume's passes do, on blocks of one section depth each."""
     halo = fragment_halo() if halo is None else halo
     whole, shape = Box.of(membrane.shape), membrane.shape
@@ -72,8 +74,13 @@ def blockwise(membrane, block, *, method="multicut", filled=False, halo=None, sh
     if method == "threshold":
         joined = (join_fragments(table, shape[2], method=method) for table in pooled)
     else:
-        both = zip(pooled, map(pool_overlaps, over.values()), strict=True)
-        joined = join_stack(both, shape[2], method=method)
+        both = list(zip(pooled, map(pool_overlaps, over.values()), strict=True))
+        joined = []
+        for first in range(0, len(both), layer or len(both)):
+            last = min(first + (layer or len(both)), len(both))
+            beyond = first > 0, last < len(both)
+            seen = both[first - beyond[0] : last + beyond[1]]
+            joined += join_stack(seen, shape[2], method=method, beyond=beyond)
     ids, numbers = number_cells(joined)
     cells = np.zeros(shape, numbers.dtype)
     for write in grid(shape, (1, *block)):
@@ -96,6 +103,14 @@ def test_blockwise_equals_whole(membrane, block, method, filled):
         assert (whole != alone).any()
     found = blockwise(membrane, block, method=method, filled=filled)
     np.testing.assert_array_equal(found, whole)
+
+
+@pytest.mark.parametrize("method", ["multicut", "mean"])
+@pytest.mark.parametrize("layer", [1, 2])
+def test_a_layer_needs_one_section_more_on_both_sides(membrane, layer, method):
+    expected = segment_cells(membrane, method=method)
+    found = blockwise(membrane, (257, 301), method=method, layer=layer)
+    np.testing.assert_array_equal(found, expected)
 
 
 @settings(max_examples=5, deadline=None)

@@ -161,6 +161,10 @@ def test_the_table_of_volumes_comes_from_the_bench():
     page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
     table = page.split("<!-- volume -->")[1]
     assert all(f"`{part['command']}`" in page for part in found.values())
-    for row in (row for part in found.values() for row in part["runs"]):
+    for row in (row for part in ("sizes", "largest") for row in found[part]["runs"]):
         assert f"| {row['shape']} | {row['gigabytes']:.4g} | {row['engine']} |" in table
         assert f"| {row['seconds']:.4g} |" in table
+    driver = page.split("<!-- driver -->")[1]
+    for row in found["driver"]["runs"]:
+        assert f"| {row['shape']} | {row['engine']} |" in driver
+        assert f"| {row['joins_s']:.4g} | {row['cells_s']:.4g} | {row['neurons_s']:.4g} |" in driver

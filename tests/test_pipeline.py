@@ -19,6 +19,7 @@ from axolemma.images import create_zarr, open_volume, open_zarr, read, write_tif
 from axolemma.modelfile import load_model, save_model
 from axolemma.objects import link_cells, segment_cells
 from axolemma.pipeline import outlook, segment_volume
+from axolemma.pipeline.works import keep_cells
 from axolemma.quality import as_dict, check_stack
 from axolemma.segmentation import segment
 from axolemma.settings import SegmentSettings, check
@@ -92,6 +93,34 @@ def test_blockwise_equals_whole(tmp_path, stack, whole, block):
     assert record["polarity"] == "dark"
 
 
+@pytest.mark.parametrize("block", [(1, 256, 384), (5, 512, 512)])
+@pytest.mark.parametrize("method", ["multicut", "threshold"])
+def test_cells_by_layers_equal_those_of_the_whole(tmp_path, stack, block, method):
+    record = run(stack, tmp_path / "out.zarr", block=block, method=method)
+    expected = segment_cells(
+        (everything(tmp_path / "out.zarr") / np.float32(255)).astype(np.float32),
+        boundary=record["boundary"],
+        threshold=record["threshold"],
+        method=method,
+    )
+    np.testing.assert_array_equal(everything(tmp_path / "out.zarr/labels/cells"), expected)
+    assert record["cells"] == expected.max()
+
+
+def test_numbers_of_layers_follow_each_other(tmp_path):
+    def layer(steps, numbers):
+        return {"steps": np.array(steps, np.uint64), "numbers": np.array(numbers, np.uint32)}
+
+    path = tmp_path / "cells"
+    layers = [layer([3, 1, 5], [1, 2, 1]), layer([], []), layer([20, 2], [2, 1])]
+    assert keep_cells(path, layers) == (4, np.uint32)
+    ids, new = (np.load(f"{path}-{name}.npy", mmap_mode="r") for name in ("ids", "new"))
+    assert (ids.dtype, new.dtype) == (np.uint64, np.uint32)
+    assert (ids.tolist(), new.tolist()) == ([3, 4, 9, 20, 22], [1, 2, 1, 4, 3])
+    assert keep_cells(path, [layer([], [])]) == (0, np.uint32)
+    assert np.load(f"{path}-new.npy", mmap_mode="r").shape == (0,)
+
+
 def test_floats_and_no_objects(tmp_path, stack, whole):
     record = run(stack, tmp_path / "out.zarr", bits=32, objects="none")
     np.testing.assert_allclose(everything(tmp_path / "out.zarr"), whole.membrane, atol=1e-3)
@@ -163,6 +192,61 @@ def test_what_was_damaged_meanwhile_is_done_again(tmp_path, stack):
     (tmp_path / "out.zarr/labels/cells/0/c/1/0/0").write_bytes(b"x" * 1000)
     run(stack, tmp_path / "out.zarr")
     assert files(tmp_path / "out.zarr") == before
+
+
+def interrupted(stack, out, do):
+    """Segment, and call something at the start of the joins and after each."""
+
+    def advance(progress):
+        if progress.name == "joins":
+            do(progress)
+
+    with engine_from("serial") as engine:
+        return segment_volume(
+            open_volume(stack),
+            str(out),
+            settings(),
+            engine=engine,
+            block=(2, 256, 256),
+            advance=advance,
+        )
+
+
+def test_joins_go_on_where_they_were(tmp_path, stack):
+    def stop(progress):
+        if progress.done == 2:
+            raise KeyboardInterrupt
+
+    run(stack, tmp_path / "a.zarr", block=(2, 256, 256))
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(stack, tmp_path / "b.zarr", stop)
+    done = []
+    interrupted(stack, tmp_path / "b.zarr", lambda progress: done.append(progress.done))
+    assert done == [2, 3]
+    for name in ("joins.tables", "cells-ids.npy", "cells-new.npy"):
+        one, two = (tmp_path / f"{n}.zarr.ledger" / name for n in "ab")
+        assert one.read_bytes() == two.read_bytes()
+    for name in ("0", "labels/cells/0"):
+        assert files(tmp_path / "a.zarr" / name) == files(tmp_path / "b.zarr" / name)
+
+
+@pytest.mark.parametrize("of", ["fragments", "overlaps"])
+def test_tables_that_are_damaged_under_way_are_told_and_mended(tmp_path, stack, of):
+    tables = tmp_path / f"out.zarr.ledger/{of}.tables"
+
+    def damage(progress):
+        if progress.block is None:
+            content = bytearray(tables.read_bytes())
+            content[-1] ^= 1
+            tables.write_bytes(content)
+
+    sentence = rf"joins: .*{of}.tables: the tables of block 11 are damaged; repeat the command"
+    with pytest.raises(IncompleteError, match=sentence):
+        interrupted(stack, tmp_path / "out.zarr", damage)
+    interrupted(stack, tmp_path / "out.zarr", lambda _: None)
+    run(stack, tmp_path / "whole.zarr", block=(2, 256, 256))
+    found, expected = (files(tmp_path / f"{n}.zarr/labels/cells/0") for n in ("out", "whole"))
+    assert found == expected
 
 
 def test_somebody_elses_data_stays(tmp_path, stack):

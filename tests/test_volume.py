@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pickle
 import subprocess
 import sys
 import zlib
@@ -25,7 +26,7 @@ from axolemma.geometry import Box, grid
 from axolemma.volume import Ledger, lock, plan, run
 from axolemma.volume import ledger as ledger_module
 from axolemma.volume.ledger import pack, unpack
-from volume_toys import Copy
+from volume_toys import Copy, Gather
 
 BLOCKS = plan((20, 20, 20), (10, 10, 10), (1, 2, 3))
 SETTINGS = {"model": {"name": "neurites", "halo": (1, 2, 3)}, "voxel": 4.0}
@@ -200,6 +201,61 @@ def test_tables_damaged_under_way_are_told(tmp_path):
         (tmp_path / "a" / "copy.tables").write_bytes(b"zorro")
         with pytest.raises(AxolemmaError, match="tables of block 0 are damaged; repeat"):
             list(books.packed([0]))
+
+
+@pytest.mark.parametrize("engine", ["serial", "processes:2"])
+def test_workers_read_what_was_told_while_the_driver_holds_the_ledger(tmp_path, engine):
+    with Ledger(tmp_path / "a", SETTINGS) as ledger, engine_from(engine) as workers:
+        told = run("copy", Copy(tmp_path), BLOCKS, ledger=ledger, engine=workers).shared()
+        assert told.shared() is told
+        gather = run("gather", Gather(told), BLOCKS[:3], ledger=ledger, engine=workers)
+        for tables in gather:
+            assert tables["index"].tolist() == list(range(8))
+            assert (tables["pid"] == os.getpid()) == (engine == "serial")
+
+
+def test_a_shelf_shows_the_blocks_that_are_done(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Ledger("a", SETTINGS) as ledger:
+        books = ledger.open("copy")
+        assert list(books.shelf().packed([])) == []
+        books.record(7, b"seven")
+        books.record(200, b"")
+        shelf = pickle.loads(pickle.dumps(books.shelf()))
+        with monkeypatch.context() as elsewhere:
+            elsewhere.chdir("/")
+            assert list(shelf.packed([200, 7])) == [b"", b"seven"]
+        # Done again, its tables lie elsewhere; a new shelf knows where.
+        books.forget(7)
+        books.record(7, b"sept")
+        assert list(books.shelf().packed([7])) == [b"sept"]
+    assert list(shelf.packed([7])) == [b"sept"]
+    assert shelf.index_file.stat().st_size == 128 + 201 * 24
+
+
+def test_what_workers_cannot_read_is_told(tmp_path):
+    with Ledger(tmp_path / "a", SETTINGS) as ledger:
+        books = ledger.open("copy")
+        books.record(0, b"zero")
+        shelf = books.shelf()
+        (tmp_path / "a" / "copy.tables").write_bytes(b"zorro")
+        with pytest.raises(AxolemmaError, match=r"copy.tables: the tables of block 0 are damaged"):
+            list(shelf.packed([0]))
+        for content in (b"", b"\x93NUMPY"):
+            shelf.index_file.write_bytes(content)
+            with pytest.raises(AxolemmaError, match="what copy has told cannot be read here"):
+                list(shelf.packed([0]))
+        shelf.index_file.unlink()
+        with pytest.raises(AxolemmaError, match=r"no such file.*; all workers must reach"):
+            list(shelf.packed([0]))
+
+
+def test_a_part_of_the_tables_is_read(tmp_path):
+    with Ledger(tmp_path / "a", SETTINGS) as ledger:
+        results = run("copy", Copy(tmp_path), BLOCKS, ledger=ledger, engine=Serial())
+        (one, two) = results.only(slice(2, 4), "st")
+        assert list(one) == ["start"]
+        assert two["start"].tolist() == [0, 10, 10]
 
 
 def test_the_ledger_of_many_blocks_is_small(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from axolemma.errors import SettingsError
-from axolemma.volume import Block
+from axolemma.volume import Block, Results
 
 
 def square(number: int) -> int:
@@ -95,3 +95,14 @@ class Copy:
     def right(self, block: Block, tables) -> bool:
         assert tables["index"] == block.index
         return (self.folder / f"{block.index}.out").read_text() == str(block.read)
+
+
+@dataclass(frozen=True)
+class Gather:
+    """Puts together what all blocks of an earlier pass have told."""
+
+    found: Results
+
+    def __call__(self, block: Block) -> dict[str, np.ndarray]:
+        indices = [tables["index"].item() for tables in self.found]
+        return {"index": np.array(indices), "pid": np.array(os.getpid())}

@@ -103,30 +103,38 @@ def join_stack(
     boundary: float = 0.6,
     method: Literal["multicut", "mean"] = "mean",
     smallest: float = 25.0,
+    beyond: tuple[bool, bool] = (False, False),
 ) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int64]]]:
-    """Find the cells of all sections of a volume, each with what its neighbours say about it.
+    """Find the cells of sections of a volume, each with what its neighbours say about it.
+
+    What a neighbour says, it says as it was joined on its own. So a section depends on the one
+    before and the one after it and on no other, and some sections with one more on both sides
+    give what all together give.
 
     Parameters
     ----------
     sections
         In order, from `pool_fragments` and from `pool_overlaps`. Three of them are held at once.
+        The overlaps of the last one, as there is none behind it, are not looked at.
     width, boundary, method, smallest
         As in `join_fragments`.
+    beyond
+        Whether the first, and the last, are not wanted themselves but have a say only.
 
     Yields
     ------
     ids, cells
-        As `join_fragments` returns them, of one section after the other.
+        As `join_fragments` returns them, of one section after the other, those that are wanted.
     """
     options: dict[str, Any] = {"boundary": boundary, "method": method, "smallest": smallest}
     window: list[_Section] = []
-    for tables, over in sections:
+    for place, (tables, over) in enumerate(sections):
         graph = _graph(tables, width)
         window.append(_Section(graph, graph.cells(**options), over))
-        if len(window) > 1:
+        if place > beyond[0]:
             yield _again(window, len(window) - 2, options)
         window = window[-2:]
-    if window:
+    if window and not beyond[1]:
         yield _again(window, len(window) - 1, options)
 
 

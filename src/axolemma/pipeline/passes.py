@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
@@ -26,19 +26,15 @@ from axolemma.objects import (
     Method,
     fragment_halo,
     join_cells,
-    join_fragments,
-    join_stack,
     link_halo,
-    number_cells,
     overlap_halo,
-    pool_fragments,
     pool_links,
-    pool_overlaps,
 )
 from axolemma.pipeline.job import BLOCK, Job
 from axolemma.pipeline.works import (
     Coarser,
     Fragments,
+    Joins,
     Link,
     Membrane,
     Overlap,
@@ -49,8 +45,9 @@ from axolemma.pipeline.works import (
     Survey,
     Uncertainty,
     Ways,
-    by_section,
+    keep_cells,
     keep_numbers,
+    of_section,
 )
 from axolemma.predict import choose_device, choose_polarity, enlargement, glance
 from axolemma.segmentation import BLUR, SMALLEST, SMOOTHING, notes_on
@@ -290,29 +287,25 @@ def _cells(
         job.plan((0, halo, halo)),
         check=Right(fragments),
     )
-    how: dict[str, Any] = {"boundary": boundary, "smallest": SMALLEST / pixel**2}
-    pooled = (pool_fragments(tables) for tables in by_section(found, job.plan()))
-    sections: Iterable[tuple[NDArray[np.uint64], NDArray[np.int64]]]
-    if method == "threshold":
-        sections = (join_fragments(table, job.shape[2], method=method, **how) for table in pooled)
-    else:
+    how = {"method": method, "boundary": boundary, "smallest": SMALLEST / pixel**2}
+    over = None
+    if method != "threshold":
         beyond = overlap_halo()
-        counted = do(
-            "overlaps", Overlap(fragments, membrane, **ways), job.plan((1, beyond, beyond))
-        )
-        over = (pool_overlaps(tables) for tables in by_section(counted, job.plan()))
-        together = zip(pooled, over, strict=True)
-        sections = join_stack(together, job.shape[2], method=method, **how)
-    ids, numbers = number_cells(sections)
-    mapping = keep_numbers(job.folder / "cells", ids, numbers)
-    cells = job.create("labels/cells", numbers.dtype, kind="labels", holds="cells")
+        work = Overlap(fragments, membrane, **ways)
+        over = do("overlaps", work, job.plan((1, beyond, beyond))).shared()
+    # Of sections: a layer of blocks, and one more on both sides, which have a say in it.
+    layers = plan(job.shape[:1], job.block[:1], (int(over is not None),))
+    joined = do("joins", Joins(found.shared(), over, job.plan(), how), layers)
+    mapping = job.folder / "cells"
+    count, dtype = keep_cells(mapping, joined)
+    cells = job.create("labels/cells", dtype, kind="labels", holds="cells")
     do(
         "cells",
-        Paint(fragments, cells[0], mapping, job.settings.filled),
+        Paint(fragments, cells[0], str(mapping), job.settings.filled),
         job.plan(),
         check=Right(cells[0]),
     )
-    return cells, int(numbers.max(initial=0))
+    return cells, count
 
 
 def _neurons(
@@ -331,10 +324,13 @@ def _neurons(
         Link(cells, membrane, growth=GROWTH / pixel, gap=gap, **ways),
         job.plan((2, halo, halo)),
     )
-    ids, numbers = join_cells(pool_links(of) for of in by_section(tables, job.plan()))
-    mapping = keep_numbers(job.folder / "neurons", ids, numbers)
+    ids, numbers = join_cells(
+        pool_links(of_section(tables, job.plan(), z)) for z in range(job.shape[0])
+    )
+    mapping = job.folder / "neurons"
+    keep_numbers(mapping, [(ids, numbers)], len(ids), (ids.dtype, numbers.dtype))
     neurons = job.create("labels/neurons", cells.dtype, kind="labels", holds="neurons")
-    do("neurons", Renumber(cells, neurons[0], mapping), job.plan(), check=Right(neurons[0]))
+    do("neurons", Renumber(cells, neurons[0], str(mapping)), job.plan(), check=Right(neurons[0]))
     return neurons, int(numbers.max(initial=0))
 
 

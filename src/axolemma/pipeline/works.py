@@ -2,7 +2,8 @@
 
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import astuple, dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -20,10 +21,15 @@ from axolemma.images import Volume, ZarrVolume, replacing
 from axolemma.modelfile import Model, load_model
 from axolemma.objects import (
     cut_block,
+    join_fragments,
+    join_stack,
     link_block,
     looked_up,
+    number_cells,
     overlap_block,
     paint_cells,
+    pool_fragments,
+    pool_overlaps,
     subset,
     thumbnail,
     way_of,
@@ -46,6 +52,7 @@ __all__ = [
     "FORM",
     "Coarser",
     "Fragments",
+    "Joins",
     "Link",
     "Membrane",
     "Overlap",
@@ -56,8 +63,9 @@ __all__ = [
     "Survey",
     "Uncertainty",
     "Ways",
-    "by_section",
+    "keep_cells",
     "keep_numbers",
+    "of_section",
 ]
 
 #: The form of what the passes tell in tables and leave for each other. To be raised with every
@@ -263,6 +271,37 @@ class Overlap:
 
 
 @dataclass(frozen=True, slots=True)
+class Joins:
+    """Finds the cells of a layer of blocks, from what all its blocks told of each section."""
+
+    fragments: Results
+    overlaps: Results | None
+    blocks: Plan
+    options: Mapping[str, Any]
+
+    def __call__(self, block: Block) -> Tables:
+        """Return how far each fragment's name is from the one before, and its cell, from 1 on."""
+        width = self.blocks.shape[2]
+        sections = range(block.read.start[0], block.read.stop[0])
+        pooled = (pool_fragments(of_section(self.fragments, self.blocks, z)) for z in sections)
+        found: Iterable[tuple[NDArray[np.uint64], NDArray[np.int64]]]
+        if self.overlaps is None:
+            found = (join_fragments(table, width, **self.options) for table in pooled)
+        else:
+            # What the last one has in common with the next is not asked for.
+            over = (self._over(z) if z < block.write.stop[0] else {} for z in sections)
+            both = zip(pooled, over, strict=True)
+            beyond = block.read.start < block.write.start, block.read.stop > block.write.stop
+            found = join_stack(both, width, beyond=beyond, **self.options)
+        ids, numbers = number_cells(found)
+        return {"steps": np.diff(ids, prepend=np.uint64(0)), "numbers": numbers}
+
+    def _over(self, z: int) -> dict[str, NDArray[Any]]:
+        assert self.overlaps is not None
+        return pool_overlaps(of_section(self.overlaps, self.blocks, z))
+
+
+@dataclass(frozen=True, slots=True)
 class Paint:
     """Gives the labels of a block other numbers: those of fragments the numbers of their cells."""
 
@@ -374,13 +413,70 @@ class Right:
         return bool(found == np.atleast_1d(tables["crc"]).tolist())
 
 
-def keep_numbers(path: Path, ids: NDArray[Any], new: NDArray[Any]) -> str:
-    """Lay numbers beside the ledger, where all workers find them."""
-    for name, array in (("ids", ids), ("new", new)):
-        target = path.with_name(f"{path.name}-{name}.npy")
-        with replacing(target) as beside, beside.open("wb") as file:
-            np.save(file, array)
-    return str(path)
+def keep_cells(path: Path, layers: Sequence[Tables]) -> tuple[int, np.dtype[Any]]:
+    """Give the cells of all layers their numbers in the volume, and lay these beside the ledger.
+
+    Parameters
+    ----------
+    path
+        See `keep_numbers`.
+    layers
+        What `Joins` found in each. One of them is held at once.
+
+    Returns
+    -------
+    count, dtype
+        Of the cells, which have the numbers that `number_cells` gives those of the whole volume.
+    """
+    sizes = [(len(one["steps"]), int(one["numbers"].max(initial=0))) for one in layers]
+    before = np.cumsum([0, *(cells for _, cells in sizes)])
+    count = int(before[-1])
+    dtype = np.dtype(np.uint32 if count < 2**32 else np.uint64)
+    parts = (
+        (np.cumsum(one["steps"]), one["numbers"].astype(dtype) + dtype.type(last))
+        for one, last in zip(layers, before[:-1], strict=True)
+    )
+    length = sum(fragments for fragments, _ in sizes)
+    keep_numbers(path, parts, length, (np.dtype(np.uint64), dtype))
+    return count, dtype
+
+
+def keep_numbers(
+    path: Path,
+    parts: Iterable[tuple[NDArray[Any], NDArray[Any]]],
+    length: int,
+    dtypes: tuple[np.dtype[Any], np.dtype[Any]],
+) -> None:
+    """Lay a mapping beside the ledger, where all workers find it, part by part.
+
+    Parameters
+    ----------
+    path
+        From it come the names of two files.
+    parts
+        Of the mapping, in order: labels, sorted, and what each becomes.
+    length
+        Of all parts together.
+    dtypes
+        Of labels and of what they become.
+    """
+    with ExitStack() as stack:
+        files = []
+        for name, dtype in zip(("ids", "new"), dtypes, strict=True):
+            beside = stack.enter_context(replacing(path.with_name(f"{path.name}-{name}.npy")))
+            files.append(stack.enter_context(beside.open("wb")))
+            # Not mapped: a disk that is full would end this process without a word.
+            np.lib.format.write_array_header_1_0(
+                files[-1],
+                {
+                    "descr": np.lib.format.dtype_to_descr(dtype),
+                    "fortran_order": False,
+                    "shape": (length,),
+                },
+            )
+        for arrays in parts:
+            for file, array, dtype in zip(files, arrays, dtypes, strict=True):
+                file.write(array.astype(dtype, copy=False).tobytes())
 
 
 def _mapped(
@@ -392,21 +488,17 @@ def _mapped(
     return subset(known, numbers, labels)
 
 
-def by_section(found: Results, blocks: Plan) -> Iterator[list[dict[str, NDArray[Any]]]]:
-    """Yield, for each section, the tables that the blocks of its layer told of it."""
+def of_section(found: Results, blocks: Plan, z: int) -> list[dict[str, NDArray[Any]]]:
+    """Return the tables that the blocks of a section's layer told of it."""
     layer = math.prod(blocks.counts[1:])
-    for first in range(0, len(blocks), layer):
-        box, tables = blocks[first].write, found[first : first + layer]
-        for z in range(box.start[0], box.stop[0]):
-            mark = f"{z}:"
-            yield [
-                {n.removeprefix(mark): a for n, a in table.items() if n.startswith(mark)}
-                for table in tables
-            ]
+    first, mark = z // blocks.block[0] * layer, f"{z}:"
+    # They are read together with those of the other sections, but not kept.
+    tables = found.only(slice(first, first + layer), mark)
+    return [{name.removeprefix(mark): array for name, array in of.items()} for of in tables]
 
 
 def _by_number(tables: Sequence[Tables], block: Block) -> dict[str, NDArray[Any]]:
-    """Put the tables of a block's sections into one, see `by_section`."""
+    """Put the tables of a block's sections into one, see `of_section`."""
     return {
         f"{z}:{name}": array
         for z, table in enumerate(tables, start=block.write.start[0])

@@ -8,6 +8,7 @@
         PASS.jsonl          one line per finished block: [index, offset, bytes, crc32]
         PASS.tables         the tables of all blocks, one after the other, each an .npz
         PASS.failed.json    the blocks that could not be done, until they are
+        PASS.index.npy      where the tables of each block lie, for workers that read them
 
 All tables of a pass lie in one file that only grows, because a million small files are more than
 many file systems bear, and a database would not survive two of the network file systems that
@@ -19,6 +20,9 @@ once for every `WINDOW` seconds in which blocks were recorded, the tables before
 the end: a power cut costs the blocks of the last window, which are done again. A last line that
 is torn, lines that point beyond the tables, and tables whose checksum differs are taken for not
 done when a pass is opened.
+
+Only the driver, which holds the lock, writes here. What a pass has told, the blocks of a later one
+may read by themselves, wherever they are done: see `Pass.shelf`.
 
 The data that a block writes itself is not the ledger's: the work must return only when it is
 safe, and `run` can check it.
@@ -34,6 +38,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -46,7 +51,7 @@ from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import replacing
 from axolemma.volume.lock import Lock
 
-__all__ = ["WINDOW", "Ledger", "Pass", "Tables", "pack", "unpack"]
+__all__ = ["WINDOW", "Ledger", "Pass", "Shelf", "Tables", "pack", "unpack"]
 
 #: What a block returns: small arrays by name.
 Tables = Mapping[str, NDArray[Any]]
@@ -130,6 +135,7 @@ class Pass:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
+        self._folder = folder
         self.failed_file = folder / f"{name}.failed.json"
         self._tables_file = folder / f"{name}.tables"
         self._lines_file = folder / f"{name}.jsonl"
@@ -181,15 +187,24 @@ class Pass:
         AxolemmaError
             If they cannot be read or were damaged since they were written.
         """
-        with self._tables_file.open("rb") as file:
-            for index in indices:
-                packed = self._read(file, index)
-                if packed is None:
-                    raise AxolemmaError(
-                        f"{self._tables_file}: the tables of block {index} are damaged;"
-                        " repeat the command, it does this block again"
-                    )
-                yield packed
+        return _packed(self._tables_file, self._entries, indices)
+
+    def shelf(self) -> "Shelf":
+        """Return what is recorded so far for other processes to read; it is on the disk then.
+
+        Raises
+        ------
+        AxolemmaError
+            If the disk is full.
+        """
+        self.sync()
+        shelf = Shelf(self._folder.absolute(), self.name)
+        last = np.flatnonzero(self._entries[:, 0] >= 0).max(initial=-1)
+        with replacing(shelf.index_file) as partial, partial.open("wb") as file:
+            np.save(file, self._entries[: last + 1])
+            file.flush()
+            os.fsync(file.fileno())
+        return shelf
 
     def sync(self) -> None:
         """Force to the disk what was recorded."""
@@ -232,15 +247,50 @@ class Pass:
         with self._tables_file.open("rb") as file:
             # In the order in which they lie.
             for index in kept[np.argsort(self._entries[kept, 0])]:
-                if self._read(file, int(index)) is None:
+                if _read(file, self._entries[index]) is None:
                     self.forget(int(index))
 
-    def _read(self, file: BinaryIO, index: int) -> bytes | None:
-        """Return the tables of a block; None where the checksum differs."""
-        offset, size, checksum = map(int, self._entries[index])
-        file.seek(offset)
-        packed = file.read(size)
-        return packed if zlib.crc32(packed) == checksum else None
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """The tables of a pass to be read, by any process that reaches the folder; see `Pass.shelf`.
+
+    It can be pickled, takes no lock, and holds no file open.
+
+    Parameters
+    ----------
+    folder
+        Of the ledger, from the root of the file system on.
+    name
+        Of the pass.
+    """
+
+    folder: Path
+    name: str
+
+    @property
+    def index_file(self) -> Path:
+        """Where it stands where the tables lie."""
+        return self.folder / f"{self.name}.index.npy"
+
+    def packed(self, indices: Iterable[int]) -> Iterator[bytes]:
+        """Yield the packed tables of blocks that were done when it was made.
+
+        Raises
+        ------
+        AxolemmaError
+            If they cannot be read here or were damaged since they were written.
+        """
+        try:
+            # Mapped, not read: a block needs a small part.
+            entries = np.load(self.index_file, mmap_mode="r")
+            yield from _packed(self.folder / f"{self.name}.tables", entries, indices)
+        except (OSError, EOFError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise AxolemmaError(
+                f"{self.folder}: what {self.name} has told cannot be read here, {reason.lower()};"
+                " all workers must reach the ledger's folder, choose one with --ledger"
+            ) from error
 
 
 def pack(tables: Tables) -> bytes:
@@ -261,12 +311,33 @@ def pack(tables: Tables) -> bytes:
     return packed.getvalue()
 
 
-def unpack(packed: bytes) -> dict[str, NDArray[Any]]:
-    """Return the arrays that `pack` was given."""
+def unpack(packed: bytes, beginning: str = "") -> dict[str, NDArray[Any]]:
+    """Return the arrays that `pack` was given, those alone whose names begin so."""
     if not packed:
         return {}
     with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
-        return dict(arrays)
+        return {name: arrays[name] for name in arrays.files if name.startswith(beginning)}
+
+
+def _packed(tables: Path, entries: NDArray[np.int64], indices: Iterable[int]) -> Iterator[bytes]:
+    """Yield the packed tables of blocks; see `Pass.packed`."""
+    with tables.open("rb") as file:
+        for index in indices:
+            packed = _read(file, entries[index])
+            if packed is None:
+                raise AxolemmaError(
+                    f"{tables}: the tables of block {index} are damaged;"
+                    " repeat the command, it does this block again"
+                )
+            yield packed
+
+
+def _read(file: BinaryIO, entry: NDArray[np.int64]) -> bytes | None:
+    """Return the tables of a block; None where the checksum differs."""
+    offset, size, checksum = map(int, entry)
+    file.seek(offset)
+    packed = file.read(size)
+    return packed if zlib.crc32(packed) == checksum else None
 
 
 def _settle(folder: Path, settings: Mapping[str, Any]) -> None:

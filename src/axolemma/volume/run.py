@@ -15,7 +15,7 @@ from axolemma.engines import Engine
 from axolemma.errors import AxolemmaError, ImageError, IncompleteError, InputError
 from axolemma.images import replacing
 from axolemma.volume.blocks import Block
-from axolemma.volume.ledger import Ledger, Pass, Tables, pack, unpack
+from axolemma.volume.ledger import Ledger, Pass, Shelf, Tables, pack, unpack
 
 __all__ = ["Progress", "Results", "run"]
 
@@ -61,7 +61,7 @@ class Progress:
 class Results(Sequence[dict[str, NDArray[Any]]]):
     """The tables of all blocks of a pass, in the blocks' order, read when they are asked for."""
 
-    def __init__(self, blocks: Sequence[Block], books: Pass) -> None:
+    def __init__(self, blocks: Sequence[Block], books: Pass | Shelf) -> None:
         self._blocks, self._books = blocks, books
 
     def __len__(self) -> int:
@@ -82,6 +82,20 @@ class Results(Sequence[dict[str, NDArray[Any]]]):
 
     def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
         return map(unpack, self._books.packed(block.index for block in self._blocks))
+
+    def only(self, positions: slice, beginning: str) -> Iterator[dict[str, NDArray[Any]]]:
+        """Yield of these blocks' tables the arrays alone whose names begin so, block by block."""
+        for packed in self._books.packed(block.index for block in self._blocks[positions]):
+            yield unpack(packed, beginning)
+
+    def shared(self) -> "Results":
+        """Return the same for the work of a later pass, which can be pickled with it.
+
+        Workers read the tables in the ledger's folder, which they must reach.
+        """
+        if isinstance(self._books, Shelf):
+            return self
+        return Results(self._blocks, self._books.shelf())
 
 
 def run(
