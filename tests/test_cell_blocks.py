@@ -51,7 +51,9 @@ def blockwise(
             membrane[read.slices], read=read, write=write, shape=shape, method=method
         )
         tables[write.start[0]].append(table)
-    ways, means = ways_of(membrane)
+    ways, means = ways_of(
+        lambda box: membrane[:, *box.slices], membrane.shape[1:], sections=len(membrane)
+    )
     over = {z: [] for z in range(len(membrane))}
     for write in grid(shape, (2, *block)):
         read = write.grow((1, overlap_halo(), overlap_halo())).clip(whole)

@@ -13,8 +13,7 @@ from axolemma.objects import (
     link_cells,
     link_halo,
     pool_links,
-    thumbnail,
-    way_of,
+    ways_of,
 )
 from axolemma.objects.alignment import shift
 from axolemma.objects.tables import looked_up
@@ -40,9 +39,7 @@ def tissue():
 def tables_of(cells, membrane, block):
     shape, whole = cells.shape, Box.of(cells.shape)
     shown = (cells == 0).astype(np.float32) if membrane is None else membrane
-    small = thumbnail(lambda box: shown[:, *box.slices], shape[1:])
-    ways = np.array([way_of(small[z : z + 3], shape[1:]) for z in range(shape[0])])
-    means = small.mean(axis=(1, 2), dtype=np.float64)
+    ways, means = ways_of(lambda box: shown[:, *box.slices], shape[1:], sections=shape[0])
     halo = link_halo()
     found = {z: [] for z in range(shape[0])}
     for write in grid(shape, block):
@@ -88,7 +85,7 @@ def test_large_sections_are_shifted_by_what_is_left_of_them_when_shrunk():
     large[:, :40] = 0
     moved = np.roll(large, (8, -12), (0, 1))
     both = np.stack((large, moved))
-    small = thumbnail(lambda box: both[:, *box.slices], large.shape)
-    assert small.shape == (2, 128, 1050)
-    assert way_of(small, large.shape)[0].tolist() == [8, -12]
+    ways, means = ways_of(lambda box: both[:, *box.slices], large.shape, sections=2)
+    assert ways.tolist() == [[[8, -12], [0, 0]], [[0, 0], [0, 0]]]
+    assert means == pytest.approx(both.mean(axis=(1, 2)))
     assert shift(large, moved) == (8, -12)

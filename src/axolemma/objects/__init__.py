@@ -16,8 +16,7 @@ from axolemma.objects.linking import (
     link_block,
     link_halo,
     pool_links,
-    thumbnail,
-    way_of,
+    ways_of,
 )
 from axolemma.objects.neurons import join_cells, link_cells
 from axolemma.objects.overlaps import overlap_block, overlap_halo, pool_overlaps
@@ -55,6 +54,5 @@ __all__ = [
     "pool_overlaps",
     "segment_cells",
     "subset",
-    "thumbnail",
-    "way_of",
+    "ways_of",
 ]

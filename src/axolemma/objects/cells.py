@@ -146,8 +146,10 @@ def _with_overlaps(
     A section of `pieces` is there once its table is, and is not looked at when that of the next
     but one is asked for.
     """
-    ways, means = ways_of(membrane, behind=1)
     shape = (membrane.shape[0], membrane.shape[1], membrane.shape[2])
+    ways, means = ways_of(
+        lambda box: membrane[:, *box.slices], shape[1:], sections=shape[0], behind=1
+    )
     for z, known in enumerate(pairwise(chain(tables, [None]))):
         both = [table for table in known if table is not None]
         read = Box((z, 0, 0), (z + len(both), *shape[1:]))

@@ -36,8 +36,6 @@ __all__ = [
     "link_block",
     "link_halo",
     "pool_links",
-    "thumbnail",
-    "way_of",
     "ways_of",
 ]
 
@@ -62,23 +60,48 @@ def link_halo(*, largest_shift: int = LARGEST_SHIFT, gap: float = GAP) -> int:
     return need + -need % 8
 
 
-def thumbnail(
-    read: Callable[[Box], NDArray[np.floating]], shape: tuple[int, int]
-) -> NDArray[np.float32]:
-    """Return sections as `way_of` wants them, reading them in strips.
+def ways_of(
+    read: Callable[[Box], NDArray[np.floating]],
+    shape: tuple[int, int],
+    *,
+    sections: int,
+    behind: int = 2,
+    largest: int = LARGEST_SHIFT,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Find how far sections lie beside those behind them, each as a whole.
 
     Parameters
     ----------
     read
-        Gives any part (Y, X) of the membrane maps, (Z, Y, X), in [0, 1].
+        Gives any part (Y, X) of the sections, (Z, Y, X), and of those behind the last one as far
+        as there are any: what they are aligned by, in [0, 1]. It is asked for strips.
     shape
         Sides (Y, X) of a section.
+    sections
+        How many of them are compared, from the first on.
+    behind
+        With how many of the next ones each is, 1 or 2.
+    largest
+        See `alignment.shift`.
 
     Returns
     -------
-    NDArray[np.float32]
-        (Z, Y, X), at most `alignment.ALIGNED` pixels a side.
+    ways, means
+        (sections, 2, 2), rows and columns by which the next and the one after it lie beside each,
+        0 for those that are not there; and (sections,) the mean of each.
     """
+    small = _thumbnails(read, shape)
+    ways = np.zeros((sections, 2, 2), np.int64)
+    for z in range(sections):
+        for n, other in enumerate(small[z + 1 : z + 1 + behind]):
+            ways[z, n] = shift(small[z], other, largest=largest, shrunk=shrinkage(shape))
+    return ways, small[:sections].mean(axis=(1, 2), dtype=np.float64)
+
+
+def _thumbnails(
+    read: Callable[[Box], NDArray[np.floating]], shape: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Return sections small, at most `alignment.ALIGNED` pixels a side, reading them in strips."""
     many = shrinkage(shape)
     height, width = (side // many for side in shape)
     rows = max(1, 512 // many)
@@ -89,60 +112,6 @@ def thumbnail(
         blocks = strip.reshape(-1, bottom - top, many, width, many)
         strips.append(blocks.mean(axis=(2, 4), dtype=np.float64).astype(np.float32))
     return np.concatenate(strips, axis=1)
-
-
-def way_of(
-    sections: NDArray[np.floating],
-    shape: tuple[int, int],
-    *,
-    largest: int = LARGEST_SHIFT,
-) -> NDArray[np.int64]:
-    """Find how far the second and the third of up to three sections lie beside the first.
-
-    Parameters
-    ----------
-    sections
-        (Z, Y, X), from `thumbnail`.
-    shape
-        Sides (Y, X) of the sections themselves.
-    largest
-        See `alignment.shift`.
-
-    Returns
-    -------
-    NDArray[np.int64]
-        (2, 2), rows and columns, for the second and the third; 0 for those that are not there.
-    """
-    found = np.zeros((2, 2), np.int64)
-    for n, other in enumerate(sections[1:3]):
-        found[n] = shift(sections[0], other, largest=largest, shrunk=shrinkage(shape))
-    return found
-
-
-def ways_of(
-    membrane: NDArray[np.floating], *, largest: int = LARGEST_SHIFT, behind: int = 2
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Find how far the sections of a stack in memory lie beside each other.
-
-    Parameters
-    ----------
-    membrane
-        (Z, Y, X), what sections are aligned by, in [0, 1].
-    largest
-        See `alignment.shift`.
-    behind
-        With how many of the next sections each is compared, 1 or 2.
-
-    Returns
-    -------
-    ways, means
-        (Z, 2, 2), what `way_of` finds for every section, and (Z,) the mean of each.
-    """
-    shape = (membrane.shape[1], membrane.shape[2])
-    small = thumbnail(lambda box: membrane[:, *box.slices], shape)
-    found = [way_of(small[z : z + behind + 1], shape, largest=largest) for z in range(len(small))]
-    ways = np.array(found, np.int64).reshape(len(small), 2, 2)
-    return ways, small.mean(axis=(1, 2), dtype=np.float64)
 
 
 def link_block(
@@ -176,7 +145,7 @@ def link_block(
         For every section of the volume, the mean of what it is aligned by: the membrane map, or
         where there is none the share of 0 among `cells`.
     ways
-        (Z, 2, 2), what `way_of` found for every section of the volume.
+        (Z, 2, 2), what `ways_of` found for every section of the volume.
     growth, gap
         In pixels, see `GROWTH` and `GAP`.
 

@@ -1,6 +1,6 @@
 """From cells in sections to neurons in a stack: overlaps, local shifts, and one multicut.
 
-A volume goes this way block by block: `thumbnail` and `way_of` for every section, `link_block` on
+A volume goes this way block by block: `ways_of` for every section, `link_block` on
 every block, `pool_links` for every section and `join_cells` once. `link_cells` is that with the
 stack as one block.
 """
@@ -196,7 +196,12 @@ def _tables(
 ) -> list[Tables]:
     """Return the tables of all sections of a stack, which is one block."""
     shown = (cells == 0).astype(np.float32) if membrane is None else membrane
-    ways, means = ways_of(shown, largest=largest_shift)
+    ways, means = ways_of(
+        lambda box: shown[:, *box.slices],
+        (cells.shape[1], cells.shape[2]),
+        sections=len(cells),
+        largest=largest_shift,
+    )
     whole = Box.of(cells.shape)
     tables = link_block(
         cells,

@@ -69,7 +69,7 @@ def overlap_block(
     shape
         (Z, Y, X) of the volume.
     means, ways
-        For every section of the volume, the mean of the membrane map and what `way_of` found; of
+        For every section of the volume, the mean of the membrane map and what `ways_of` found; of
         the latter the first row counts.
 
     Returns

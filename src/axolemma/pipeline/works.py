@@ -31,8 +31,7 @@ from axolemma.objects import (
     pool_fragments,
     pool_overlaps,
     subset,
-    thumbnail,
-    way_of,
+    ways_of,
 )
 from axolemma.pipeline.mask import Mask
 from axolemma.predict import (
@@ -337,11 +336,8 @@ class Ways:
             stop = min(last + self.behind, depth)
             return _share(self.membrane.read(Box((first, *box.start), (stop, *box.stop))))
 
-        seen = thumbnail(read, (height, width))
-        together = self.behind + 1
-        ways = [way_of(seen[n : n + together], (height, width)) for n in range(last - first)]
-        means = seen[: last - first].mean(axis=(1, 2), dtype=np.float64)
-        return {"ways": np.array(ways), "means": means}
+        ways, means = ways_of(read, (height, width), sections=last - first, behind=self.behind)
+        return {"ways": ways, "means": means}
 
 
 @dataclass(frozen=True, slots=True)
