@@ -33,7 +33,7 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.user
 	$(BIN)/python bench/scores.py
 	$(BIN)/python bench/precision.py
-	$(BIN)/python bench/main_job.py --results bench-main-job.json
+	$(BIN)/python bench/time_to_accuracy.py --budgets 5m
 
 $(VENV)/bin/python $(VENV)/Scripts/python.exe:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Axolemma needs Python 3.11 or newer: make PYTHON=python3.11')"

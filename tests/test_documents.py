@@ -13,6 +13,7 @@ from axolemma import cli
 from axolemma.metrics import SCORES, STACK_SCORES
 
 ROOT = Path(__file__).parent.parent
+SCORED = ("v_rand", "v_info", "cells_v_rand", "cells_v_info")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -54,15 +55,28 @@ def test_links_lead_somewhere(page):
 
 
 def test_numbers_in_the_readme_come_from_the_bench():
-    results = json.loads((ROOT / "docs" / "results" / "main_job.json").read_text())
+    results = json.loads((ROOT / "docs" / "results" / "time_to_accuracy.json").read_text())
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert results["command"] in readme
+    trainings = [training for training in results["trainings"] if training["minutes"] == 5]
+    assert [training["seed"] for training in trainings] == [0, 1, 2]
     for average in ("none", "half-turn", "flips", "dihedral"):
-        rows = [seed[average] for seed in results["seeds"]]
-        means = [f"{np.mean([row[key] for row in rows]):.4f}" for key in ("v_rand", "v_info")]
-        spread = [f"{row[key]:.4f}" for row in rows for key in ("v_rand", "v_info")]
+        rows = [training[average] for training in trainings]
+        means = [f"{np.mean([row[key] for row in rows]):.4f}" for key in SCORED]
+        spread = [f"{row[key]:.4f}" for row in rows for key in SCORED[:2]]
         (line,) = (line for line in readme.splitlines() if line.startswith(f"| `{average}`"))
         assert all(number in line for number in means + spread), average
+
+
+def test_how_long_it_takes_comes_from_the_bench():
+    results = json.loads((ROOT / "docs" / "results" / "time_to_accuracy.json").read_text())
+    lines = (ROOT / "docs" / "training.md").read_text().split("<!-- minutes -->")[1].splitlines()
+    for training in results["trainings"]:
+        found = training["half-turn"]
+        numbers = [f"{found[key]:.4f}" for key in SCORED]
+        begun = f"| {training['minutes']:g} | {training['seed']} |"
+        (line,) = (line for line in lines if line.startswith(begun))
+        assert all(number in line for number in numbers)
+        assert f"| {training['steps']:,} |" in line
 
 
 def test_the_table_of_networks_comes_from_the_comparison():
