@@ -245,7 +245,7 @@ def test_models_and_info(call, files):
     told = json.loads(out)
     assert told["architecture"] == "resunet"
     assert told["voxel_size"] == [50, 4, 4]
-    assert "thresholds.dihedral" in call("info", files / "run")[1]
+    assert re.search(r"^ threshold +0\.\d+ *$", call("info", files / "run")[1], re.MULTILINE)
 
 
 def test_version_and_help(call):
