@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from axolemma import models
-from axolemma.compiled import Compiled, compiled, parity
+from axolemma.compiled import Compiled, compiled, parity, side_by_side
 from axolemma.errors import SettingsError
 from axolemma.predict import membrane_map
 
@@ -73,6 +73,8 @@ def test_side_by_side_is_one_by_one():
         for one in (alone, fast)
     ]
     np.testing.assert_allclose(*maps, atol=1e-5)
+    assert side_by_side(2, (512, 512)) == side_by_side(2, (1024, 1024)) == 2
+    assert side_by_side(2, (1, 2000, 2000)) == side_by_side(1, (512, 512)) == 1
 
 
 def test_eight_bits_stay_near(crops):

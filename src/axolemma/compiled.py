@@ -6,6 +6,7 @@ user's own image, by `parity`, before it is relied on.
 
 import io
 import logging
+import math
 import sys
 import tempfile
 import warnings
@@ -25,12 +26,16 @@ from axolemma.errors import SettingsError
 from axolemma.models import fused
 from axolemma.models.blocks import pad_to_multiple
 
-__all__ = ["Compiled", "Parity", "compiled", "parity"]
+__all__ = ["Compiled", "Parity", "compiled", "parity", "side_by_side"]
 
 #: Share of an image's pixels that a compiled network may see on the other side of the threshold.
 #: Where 8-bit integers changed a thousandth of
 #: them in sections that were scored, V_rand and V_info moved by less than .002.
 MOST_CHANGED = 0.005
+
+#: Sections of more pixels than this are computed one after the other: each layer is then work
+#: enough for all threads, and one section less passes the caches.
+_LARGE = 1024**2
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
 
@@ -134,7 +139,7 @@ def compiled(
         For ``int8``: a dozen parts (C, Y, X) of the very image that is to be predicted, normalised
         as the network sees it, of 256 × 256 px or so.
     threads, at_once
-        See `Compiled`; as many at once as predictions are averaged over is fastest.
+        See `Compiled`; `side_by_side` says how many at once are fastest.
 
     Returns
     -------
@@ -185,6 +190,11 @@ def compiled(
             "OpenVINO runs this network at one size of tiles alone; take precision bf16 or fp32"
         )
     return fast
+
+
+def side_by_side(poses: int, shape: tuple[int, ...]) -> int:
+    """Return how many poses of a section (Y, X) are best computed `at_once`."""
+    return poses if math.prod(shape) <= _LARGE else 1
 
 
 def _quantized(model: Any, crops: Sequence[NDArray[np.float32]], stride: int) -> Any:

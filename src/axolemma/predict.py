@@ -553,8 +553,9 @@ def predict_part(
         weight = piece.weight[kept.within(box).slices]
         crop = _sent(_seen(read, box, whole, seen)[None], device)
         with torch.inference_mode(), autocast(precision, device), _cores_left_to(network):
-            probability = _averaged(network, crop, average)[kept.within(box).slices]
-            weighted = probability.to(canvas.device) * _sent(weight, canvas.device)
+            found = _averaged(network, crop, average)[kept.within(box).slices].to(canvas.device)
+            # A tile that is alone counts fully.
+            weighted = found if box == looked else found * _sent(weight, canvas.device)
             canvas[kept.within(wanted).slices] += weighted
         if device.type == "cuda":
             # A GPU computes while the next tile is read; two that wait for it would only pile up.
@@ -668,15 +669,20 @@ def _is_want_of_memory(error: RuntimeError) -> bool:
 
 def _passed(network: nn.Module, crop: Tensor, average: Average, many: int) -> Tensor:
     """Average the probabilities of one crop over its poses, so `many` of them in every pass."""
-    poses, total = POSES[average], torch.zeros(crop.shape[-2:], device=crop.device)
+    poses, total = POSES[average], None
     # What is turned by a quarter is as high as the other is wide, and can be no part of its batch.
     upright = many == 1 or crop.shape[-2] == crop.shape[-1]
     alike = [poses] if upright else [[p for p in poses if p[1] % 2 == odd] for odd in (0, 1)]
     for group in (same[n : n + many] for same in alike for n in range(0, len(same), many)):
-        turned = [torch.rot90(crop.flip(-1) if flip else crop, n, (-2, -1)) for flip, n in group]
-        batch = torch.cat(turned).contiguous(memory_format=torch.channels_last)
-        maps = network(batch)[:, 0].float().sigmoid()
+        turned = [crop.flip(-1) if flip else crop for flip, _ in group]
+        turned = [
+            torch.rot90(x, n, (-2, -1)) if n else x for x, (_, n) in zip(turned, group, strict=True)
+        ]
+        batch = torch.cat(turned) if len(turned) > 1 else turned[0]
+        maps = network(batch.contiguous(memory_format=torch.channels_last))[:, 0].float().sigmoid()
         for map_, (flip, turns) in zip(maps, group, strict=True):
-            map_ = torch.rot90(map_, -turns, (-2, -1))
-            total += map_.flip(-1) if flip else map_
-    return total / len(poses)
+            map_ = torch.rot90(map_, -turns, (-2, -1)) if turns else map_
+            map_ = map_.flip(-1) if flip else map_
+            total = map_ if total is None else total.add_(map_)
+    assert total is not None
+    return total / len(poses) if len(poses) > 1 else total

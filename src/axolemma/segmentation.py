@@ -38,6 +38,7 @@ from axolemma.predict import (
     choose_precision,
     enlargement,
     glimpses,
+    magnified_shape,
     membrane_map,
 )
 from axolemma.quality import SectionReport, as_dict, check_stack, summary
@@ -310,7 +311,7 @@ def _in_integers(
     poses: int,
 ) -> tuple[torch.nn.Module, Literal["int8", "auto"], str]:
     """Compile a network with 8-bit integers for a stack, if it then says the same as before."""
-    from axolemma.compiled import compiled, parity
+    from axolemma.compiled import compiled, parity, side_by_side
 
     if device.type != "cpu":
         raise SettingsError("precision int8 is for the CPU; take bf16, or --device cpu")
@@ -322,7 +323,7 @@ def _in_integers(
         channels=len(crops[0]),
         precision="int8",
         crops=crops[len(compared) :] or crops,
-        at_once=poses,
+        at_once=side_by_side(poses, magnified_shape(stack.shape, sight["magnification"])),
     )
     same = parity(fast, model.network.eval(), compared, threshold=threshold)
     if same.good:
