@@ -8,7 +8,9 @@ from axolemma.errors import InputError
 
 __all__ = ["flood"]
 
-_LEVELS = 1 << 16  # steps that heights from 0 to 1 are told apart in
+_BITS = 16
+_LEVELS = 1 << _BITS  # steps that heights from 0 to 1 are told apart in
+_CHUNK = 64  # numbers in a chunk of a queue
 
 
 def flood(height: NDArray[np.floating], seeds: NDArray[np.integer]) -> NDArray[np.int32]:
@@ -51,46 +53,75 @@ def flood(height: NDArray[np.floating], seeds: NDArray[np.integer]) -> NDArray[n
         raise InputError(f"heights of shape {height.shape} and seeds of {seeds.shape} do not fit")
     if height.size and not (height.min() >= 0 and height.max() <= 1):
         raise InputError("a height is outside 0 to 1 or no number; rescale the landscape")
-    basins = np.array(seeds, np.int32, order="C")
-    levels = np.rint(height * (_LEVELS - 1)).astype(np.uint16)
-    # The queues of all levels are lists through one array: whom to flood after each pixel.
-    after = np.empty(basins.size, np.int32 if basins.size < 2**31 else np.int64)
-    _rise(levels.ravel(), basins.ravel(), after, basins.shape[1])
-    return basins
+    # A pixel's basin above its level in one number, so that both come in one read. The rim, which
+    # is below zero, is nobody's to flood.
+    state = np.full((height.shape[0] + 2, height.shape[1] + 2), -1, np.int64)
+    state[1:-1, 1:-1] = np.rint(height * (_LEVELS - 1)).astype(np.int64)
+    state[1:-1, 1:-1] += np.asarray(seeds, np.int64) << _BITS
+    flat = state.ravel()
+    given = np.flatnonzero(flat >= _LEVELS)
+    given = given[np.argsort(flat[given] & (_LEVELS - 1), kind="stable")]
+    # Taken from the system as they are filled, which few are at a time.
+    kind = np.int32 if state.size < 2**31 else np.int64
+    chunks = np.empty((state.size // (_CHUNK - 1) + _LEVELS + 1, _CHUNK), kind)
+    _rise(flat, given, chunks, state.shape[1])
+    return np.asarray(state[1:-1, 1:-1] >> _BITS, np.int32)
 
 
 @numba.njit(cache=True)
-def _queue(pixel, level, first, last, after):  # type: ignore[no-untyped-def]
-    """Put a pixel at the end of the list of its level."""
-    if first[level] < 0:
-        first[level] = pixel
-    else:
-        after[last[level]] = pixel
-    last[level] = pixel
-    after[pixel] = -1
+def _rise(state, given, chunks, width):  # type: ignore[no-untyped-def]
+    """Flood what is of no basin yet, a section line by line with a rim, in place.
 
-
-@numba.njit(cache=True)
-def _rise(levels, basins, after, width):  # type: ignore[no-untyped-def]
-    """Flood `basins`, a section line by line, in place."""
-    first = np.full(_LEVELS, -1, after.dtype)
-    last = np.full(_LEVELS, -1, after.dtype)
-    steps = (-width, -1, 1, width)
-    for pixel in range(len(basins)):
-        if basins[pixel] != 0:
-            _queue(pixel, levels[pixel], first, last, after)
+    `given` are the seeds by level. Behind them every level's queue is a list of chunks, each the
+    number of the next and then pixels, so that what is queued together lies together: pixels
+    linked one by one wait for memory.
+    """
+    first = np.full(_LEVELS, -1, np.int32)
+    last = np.full(_LEVELS, -1, np.int32)
+    filled = np.zeros(_LEVELS, np.int32)
+    used, spare = 0, -1  # how many chunks were ever taken, and the first of those given back
+    seed = 0
     for water in range(_LEVELS):
-        pixel = first[water]
-        while pixel >= 0:
-            column = pixel % width
-            for way in range(4):
-                if (way == 1 and column == 0) or (way == 2 and column == width - 1):
+        chunk, place = -1, 1
+        while True:
+            if seed < len(given) and state[given[seed]] & (_LEVELS - 1) == water:
+                pixel = given[seed]
+                seed += 1
+            else:
+                if chunk < 0:
+                    chunk = first[water]
+                if chunk < 0 or (chunk == last[water] and place == filled[water]):
+                    break
+                if place == _CHUNK:
+                    after = chunks[chunk, 0]
+                    chunks[chunk, 0] = spare
+                    spare = chunk
+                    chunk, place = after, 1
+                pixel = chunks[chunk, place]
+                place += 1
+            basin = state[pixel] & -_LEVELS
+            for beside in (pixel - width, pixel - 1, pixel + 1, pixel + width):
+                level = state[beside]
+                if not 0 <= level < _LEVELS:
                     continue
-                beside = pixel + steps[way]
-                if beside < 0 or beside >= len(basins) or basins[beside] != 0:
-                    continue
-                basins[beside] = basins[pixel]
-                _queue(beside, max(water, levels[beside]), first, last, after)
-            pixel = after[pixel]
-            # What is flooded is off the list, so that the list is empty when all is.
-            first[water] = pixel
+                state[beside] = basin | level
+                level = max(water, level)
+                tail = last[level]
+                if tail < 0 or filled[level] == _CHUNK:
+                    added = spare
+                    if added < 0:
+                        added = used
+                        used += 1
+                    else:
+                        spare = chunks[added, 0]
+                    if tail < 0:
+                        first[level] = added
+                    else:
+                        chunks[tail, 0] = added
+                    last[level] = tail = added
+                    filled[level] = 1
+                chunks[tail, filled[level]] = beside
+                filled[level] += 1
+        if chunk >= 0:
+            chunks[chunk, 0] = spare
+            spare = chunk
