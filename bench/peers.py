@@ -13,7 +13,9 @@ in it with the same budget and seed on the same processor is not run again.
 import argparse
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +49,16 @@ class Peer(nn.Module):
         # Two classes are one logit: how far the second is above the first.
         found = found[:, 1:] - found[:, :1] if found.shape[1] == 2 else found
         return found[..., : x.shape[-2], : x.shape[-1]]
+
+    def state_dict(self, *given: Any, **named: Any) -> dict[str, Tensor]:
+        """Return every weight once; nnU-Net's network knows some of its parts by several names."""
+        found = super().state_dict(*given, **named)
+        first = {weight.data_ptr(): name for name, weight in reversed(found.items())}
+        return {name: weight for name, weight in found.items() if first[weight.data_ptr()] == name}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> Any:
+        """Take weights as `state_dict` gives them."""
+        return super().load_state_dict(state, strict=False)
 
 
 def trained(name: str, budget: float, seed: int, rate: float | None) -> dict[str, object]:

@@ -32,8 +32,8 @@ __all__ = [
     "tile_of",
 ]
 
-#: Interpreter, torch and the other packages with a small network, in bytes.
-BASE = 310e6
+#: Interpreter, torch and the other packages with a small network, in bytes; and what finds objects.
+BASE, FINDING = 310e6, 110e6
 
 #: Bytes per pixel of a tile beside the network's maps, and more where poses are averaged; and how
 #: many of the largest map's bytes are in use at once, for prediction and for learning.
@@ -202,7 +202,7 @@ def of_segmenting(
     labels = {"none": 0, "cells": 1, "neurons": 2}[settings.objects]
     finding = {"none": 0.0, "cells": CELLS * area, "neurons": NEURONS * voxels}[settings.objects]
     memory = max(math.prod(sides) * each, finding) + held
-    memory += 4 * voxels * (labels + settings.uncertainty)
+    memory += 4 * voxels * (labels + settings.uncertainty) + FINDING * (labels > 0)
     seconds = tile.seconds * len(POSES[settings.average]) * math.prod(seen) * shape[0]
     seconds += voxels * (CELLS_SECONDS * (labels > 0) + NEURONS_SECONDS * (labels > 1))
     seconds += voxels * FILES_SECONDS
