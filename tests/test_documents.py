@@ -170,6 +170,28 @@ def test_the_table_of_speeds_comes_from_the_bench():
         assert f"| {row['fastest Mpx/s']:.2f} | {row['default segment is faster by']} |" in line
 
 
+def test_what_is_said_of_speed_comes_from_the_bench():
+    rows = json.loads((ROOT / "docs" / "results" / "infer.json").read_text(encoding="utf-8"))["rows"]
+    beside = {
+        row["network"]: f"{row['default segment is faster by']:.0f}"
+        for row in rows
+        if row["side"] == 512 and row["way"] == "as shipped"
+    }
+    smp, classic, nnunet = (
+        beside[name] for name in ("smp U-Net resnet34", "U-Net 64…1024", "nnU-Net")
+    )
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert (
+        f"{smp} times as fast as the U-Net of segmentation-models-pytorch, {classic} times as the "
+        f"classic U-Net, {nnunet} times as nnU-Net's prediction"
+    ) in readme
+    found = json.loads((ROOT / "docs" / "results" / "peers.json").read_text(encoding="utf-8"))
+    table = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8").split("<!-- peers -->")[1]
+    for row in found["trainings"]:
+        scores = f"{row['v_rand']:.4f} | {row['v_info']:.4f}"
+        assert f"| {row['network']} | {row['parameters']:,} | {row['steps']:,} | {scores} |" in table
+
+
 def test_the_table_of_volumes_comes_from_the_bench():
     found = json.loads((ROOT / "docs" / "results" / "volume.json").read_text(encoding="utf-8"))
     page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
