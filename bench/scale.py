@@ -2,8 +2,8 @@
 
     python bench/scale.py
 
-Each size is a process of its own, one after the other. Sections are laid out from a made-up one
-with some hundred cells.
+Each size is a process of its own, one after the other; the faster of two runs counts. Sections are
+laid out from a made-up one with some hundred cells.
 The exponents are those of a line through the logarithms: 1 is linear. The estimate is what
 `axolemma segment` would have said, made in that process before it began. Writes
 ``docs/results/scale.json``.
@@ -14,7 +14,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from axolemma import estimate
 from axolemma.modelfile import load_model
 from axolemma.segmentation import segment
 from axolemma.settings import SegmentSettings, check
-from measuring import keep, machine, peak, table
+from measuring import keep, machine, peak, seconds, table
 
 SIDES, DEPTHS, DEPTH_SIDE = (512, 1024, 2048, 4096), (1, 2, 4, 8), 1024
 
@@ -50,7 +49,7 @@ def resident() -> None:
 
 
 def measured(depth: int, side: int, objects: str, average: str, precision: str) -> dict:
-    """Segment one size, once small to warm up; for a process of its own."""
+    """Segment one size; for a process of its own."""
     model, stack = load_model("neurites"), laid_out(depth, side)
     how = {"objects": objects, "average": average, "precision": precision}
     settings = check(SegmentSettings, how)
@@ -58,16 +57,14 @@ def measured(depth: int, side: int, objects: str, average: str, precision: str) 
     said = estimate.of_segmenting(stack.shape, settings, tile)
     segment(stack[:, :256, :256], model=model, **how)
     resident()
-    started = time.perf_counter()
-    segment(stack, model=model, **how)
-    spent = time.perf_counter() - started
+    spent, _ = seconds(lambda: segment(stack, model=model, **how), repeats=2)
     return {
         "objects": objects,
         "average": average,
         "precision": precision,
         "depth": depth,
         "side": side,
-        "seconds": round(spent, 2),
+        "seconds": round(spent, 3),
         "said": round(said.seconds, 2),
         "peak MB": round(peak() / 1e6),
         "said MB": round(said.memory / 1e6),
