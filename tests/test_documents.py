@@ -171,7 +171,9 @@ def test_the_table_of_speeds_comes_from_the_bench():
 
 
 def test_what_is_said_of_speed_comes_from_the_bench():
-    rows = json.loads((ROOT / "docs" / "results" / "infer.json").read_text(encoding="utf-8"))["rows"]
+    rows = json.loads((ROOT / "docs" / "results" / "infer.json").read_text(encoding="utf-8"))[
+        "rows"
+    ]
     beside = {
         row["network"]: f"{row['default segment is faster by']:.0f}"
         for row in rows
@@ -189,7 +191,30 @@ def test_what_is_said_of_speed_comes_from_the_bench():
     table = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8").split("<!-- peers -->")[1]
     for row in found["trainings"]:
         scores = f"{row['v_rand']:.4f} | {row['v_info']:.4f}"
-        assert f"| {row['network']} | {row['parameters']:,} | {row['steps']:,} | {scores} |" in table
+        assert (
+            f"| {row['network']} | {row['parameters']:,} | {row['steps']:,} | {scores} |" in table
+        )
+
+
+def test_what_the_machine_allows_comes_from_the_benches():
+    results, page = ROOT / "docs" / "results", (ROOT / "docs" / "speed.md").read_text("utf-8")
+    startup, roofline, scale, compiled = (
+        json.loads((results / f"{name}.json").read_text("utf-8"))
+        for name in ("startup", "roofline", "scale", "compiled")
+    )
+    took = {row["command"]: row["fastest"] for row in startup["commands"]}
+    assert f"`axolemma --help` takes {took['--help']:.2f} s" in page
+    assert f"a section of 512² {took['segment 512²']:.1f} s from cold" in page
+    network = next(row for row in roofline["networks"] if row["network"] == "bf16, fused")
+    for value in (f"{network['GFLOP/s']:.0f} GFLOP/s", f"{network['of its convolution']:.2f} of"):
+        assert value in page
+    second = roofline["ceilings"]["bf16"]["3×3 convolution of 48 channels GFLOP/s"]
+    assert f"second's, {network['GFLOP/s'] / second:.2f})".replace("0.", ".") in page
+    for row in scale["exponents"]:
+        assert f" {row['time']:.2f}" in page
+    for row in compiled["rows"]:
+        changed = f"{row['v_rand']:.4f} | {row['v_info']:.4f} | {row['changed']:.2%}"
+        assert f"| {row['precision']} | {changed} | {row['against bf16']} |" in page
 
 
 def test_the_table_of_volumes_comes_from_the_bench():
