@@ -72,7 +72,8 @@ def tiles(
     axes = [_axis(side, size, margin, margin if ramp is None else ramp, multiple) for side in shape]
     for (y, rows), (x, columns) in product(*axes):
         box = Box((y, x), (y + len(rows), x + len(columns)))
-        yield Tile(box, (rows[:, None] * columns[None, :]).astype(np.float32))
+        weight = rows.astype(np.float32)[:, None] * columns.astype(np.float32)
+        yield Tile(box, weight)
 
 
 def _axis(

@@ -356,15 +356,17 @@ def _step(strip: NDArray[Any], rows: int, width: int, lag: int, axis: int) -> ND
 
 
 def _ends(values: NDArray[Any]) -> dict[str, Any]:
-    """Return the lowest and the highest value, and how often they are there."""
+    """Return the lowest and the highest of values (N,), and how often they are there."""
     if not values.size:
         return {"lowest": np.inf, "at_lowest": 0, "highest": -np.inf, "at_highest": 0}
     lowest, highest = values.min(), values.max()
+    # Strip by strip, since what a comparison returns has the size of what is compared.
+    strips = [values[first : first + _STRIP] for first in range(0, values.size, _STRIP)]
     return {
         "lowest": float(lowest),
-        "at_lowest": np.count_nonzero(values == lowest),
+        "at_lowest": sum(np.count_nonzero(strip == lowest) for strip in strips),
         "highest": float(highest),
-        "at_highest": np.count_nonzero(values == highest),
+        "at_highest": sum(np.count_nonzero(strip == highest) for strip in strips),
     }
 
 
