@@ -1,7 +1,9 @@
-"""Membrane maps per second: our default network against those that people use for the same task.
+r"""Membrane maps per second: our default network against those that people use for the same task.
 
     peers/bin/python bench/infer.py               (see bench/requirements-peers.txt)
     python bench/infer.py --only ours --side 512 2048 8192
+    peers/bin/python bench/infer.py --side 8192 --repeats 1 --into infer_large --names \
+        "axolemma bf16, half-turn" "axolemma openvino int8, half-turn" "smp U-Net resnet34"
 
 Every network predicts one section, normalised, in memory, to probabilities: ours by what `segment`
 uses, the others in one piece up to 2048² and in tiles of that size beyond. "As shipped" is what
@@ -9,7 +11,7 @@ their readme does: float32, channels first, `torch.no_grad`. "With our tricks" g
 autocast, channels last and inference mode. nnU-Net's prediction is its own: windows of 512² half a
 window apart, weighted by a Gaussian, each in its four mirrorings. Weights are untrained but for
 ours: they change no time. Each line is a process of its own, one after the other; the fastest of
-its repeats counts. Writes ``docs/results/infer.json``.
+its repeats counts. Writes ``docs/results/infer.json``, or where `--into` says.
 """
 
 import argparse
@@ -174,6 +176,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", choices=("ours", "peers"), help="of the two")
+    parser.add_argument("--names", nargs="+", help="of the networks to time; all where none")
+    parser.add_argument("--into", default="infer", help="name of the results, of all networks")
     parser.add_argument("--line", nargs=2, help="name and way of one to time, in this process")
     options = parser.parse_args()
     if options.line:
@@ -183,6 +187,7 @@ def main() -> None:
     lines = [] if options.only == "peers" else [(name, "ours") for name in OURS]
     if options.only != "ours":
         lines += [(name, way) for name in PEERS for way in WAYS]
+    lines = [line for line in lines if not options.names or line[0] in options.names]
     rows, missing = [], []
     for side in options.side:
         for name, way in lines:
@@ -205,7 +210,7 @@ def main() -> None:
     packages = ("segmentation-models-pytorch", "monai", "nnunetv2", "openvino")
     if not options.only:
         about = machine(*packages) | {"threads": options.threads}
-        keep("infer", machine=about, rows=rows, missing=missing)
+        keep(options.into, machine=about, rows=rows, missing=missing)
     print("\n".join(table(rows)))
 
 

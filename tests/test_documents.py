@@ -187,8 +187,13 @@ def test_what_is_said_of_speed_comes_from_the_bench():
         f"{smp} times as fast as the U-Net of segmentation-models-pytorch, {classic} times as the "
         f"classic U-Net, {nnunet} times as nnU-Net's prediction"
     ) in readme
+    large = json.loads((ROOT / "docs" / "results" / "infer_large.json").read_text("utf-8"))["rows"]
+    speed = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    assert f"in tiles, at {large[0]['fastest Mpx/s']:.1f} megapixels per second" in speed
+    for row, said in ((large[2], "is {:.0f} times slower"), (large[3], "with our tricks {:.0f} (")):
+        assert said.format(row["default segment is faster by"]) in speed
     found = json.loads((ROOT / "docs" / "results" / "peers.json").read_text(encoding="utf-8"))
-    table = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8").split("<!-- peers -->")[1]
+    table = speed.split("<!-- peers -->")[1]
     for row in found["trainings"]:
         scores = f"{row['v_rand']:.4f} | {row['v_info']:.4f}"
         assert (
