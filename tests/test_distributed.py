@@ -36,11 +36,7 @@ def folder(tmp_path_factory):
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         distributed_runs.main(place / "one")
         _, said = process.communicate(timeout=300)
-    # One run in some twenty a process of two aborts while it leaves, in a thread of torch's own
-    # and with everything written; what was written is what is tested here.
-    left = all((place / "two" / f"told-{rank}.txt").exists() for rank in range(2))
-    aborted = left and "terminate called without an active exception" in said
-    assert process.returncode == 0 or aborted, said
+        assert process.returncode == 0, said
     return place
 
 
