@@ -2,7 +2,7 @@ r"""Membrane maps per second: our default network against those that people use 
 
     peers/bin/python bench/infer.py               (see bench/requirements-peers.txt)
     python bench/infer.py --only ours --side 512 2048 8192
-    peers/bin/python bench/infer.py --side 8192 --repeats 1 --into infer_large --names \
+    peers/bin/python bench/infer.py --side 8192 --repeats 2 --into infer_large --names \
         "axolemma bf16, half-turn" "axolemma openvino int8, half-turn" "smp U-Net resnet34"
 
 Every network predicts one section, normalised, in memory, to probabilities: ours by what `segment`
