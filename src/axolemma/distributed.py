@@ -96,8 +96,13 @@ class Team:
         if self.size == 1:
             return partial(heads, network)
         _connect(network, self, device)
+        # A group of its own, which it may hold for as long as it likes. Were it the one that all
+        # else is said over, `joined` could not end that: its threads then let go of the last
+        # tensors when Python is ending, which aborts, or while it waits for them, which hangs.
         return DistributedDataParallel(
-            _Heads(network), device_ids=None if device.type == "cpu" else [device]
+            _Heads(network),
+            device_ids=None if device.type == "cpu" else [device],
+            process_group=distributed.new_group(),
         )
 
     def whole(self, mine: Tensor) -> Tensor:
