@@ -67,6 +67,21 @@ def test_numbers_in_the_readme_come_from_the_bench():
         assert all(number in line for number in means + spread), average
 
 
+def test_what_a_pixel_size_is_worth_comes_from_the_bench():
+    results = json.loads((ROOT / "docs" / "results" / "pixel_size.json").read_text())
+    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    lines = text.split("<!-- pixels -->")[1].splitlines()
+    rows = [row for row in results["scores"] if row["tissue"] == "isbi2012"]
+    assert len([line for line in lines if " / " in line]) == len(rows)
+    for row in rows:
+        (line,) = (line for line in lines if line.startswith(f"| {row['nm']:g} |"))
+        for how in ("told", "not told", "taken for 4 nm"):
+            assert f"| {row[f'V_rand, {how}']:.4f} / {row[f'V_info, {how}']:.4f} |" in line
+    lowest = min(row["lowest"] for row in results["ratios"])
+    highest = max(row["highest"] for row in results["ratios"])
+    assert f"between {lowest:.2f} and {highest:.2f} of the true one" in text
+
+
 def test_how_long_it_takes_comes_from_the_bench():
     results = json.loads((ROOT / "docs" / "results" / "time_to_accuracy.json").read_text())
     lines = (ROOT / "docs" / "training.md").read_text().split("<!-- minutes -->")[1].splitlines()

@@ -147,6 +147,18 @@ def test_at_another_size_of_pixels(tmp_path):
     np.testing.assert_allclose(everything(tmp_path / "out.zarr") / 255, found, atol=3e-3)
 
 
+def test_pixels_of_a_size_that_is_not_told(tmp_path):
+    image = phantom((2, 512, 512), seed=6).image[:, ::2, ::2]
+    write_tiff(tmp_path / "coarse.tif", image)
+    assert outlook(open_volume(tmp_path / "coarse.tif"), "x.zarr", settings()).hours > 0
+    record = run(tmp_path / "coarse.tif", tmp_path / "out.zarr", block=(1, 128, 128))
+    whole = segment(image, average="none", precision="fp32")
+    assert record["magnification"] == whole.enlargement == pytest.approx(2, rel=0.2)
+    assert "by the look of the membranes" in " ".join(record["notes"])
+    map_ = everything(tmp_path / "out.zarr") / 255
+    np.testing.assert_allclose(map_, whole.membrane, atol=3e-3)
+
+
 def test_a_part_of_the_sections_inverted(tmp_path, stack):
     image = read(stack).array
     write_tiff(tmp_path / "inverted.tif", 255 - image)

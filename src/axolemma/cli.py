@@ -488,6 +488,7 @@ def _foresee_segmenting(
     from axolemma import estimate
     from axolemma.modelfile import load_model
     from axolemma.predict import enlargement
+    from axolemma.segmentation import likely_size
 
     model = load_model(settings.model)
     channels = 2 * model.info.context + 1
@@ -498,7 +499,17 @@ def _foresee_segmenting(
         precision="bf16" if settings.precision == "int8" else settings.precision,
         device=settings.device,
     )
-    pixel = enlargement(settings.voxel_size or stack.voxel_size, model.info.voxel_size)
+    known = settings.voxel_size or stack.voxel_size
+    pixel = enlargement(known, model.info.voxel_size)
+    if known is None:
+        array = stack.array
+        pixel = likely_size(
+            lambda box: array[box.slices],
+            array.shape,
+            model,
+            polarity=settings.polarity,
+            device=settings.device,
+        )
     seen = estimate.of_segmenting(
         (depth, *stack.array.shape[1:]),
         settings,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.geometry import Box, grid
 from axolemma.models import fused
+from axolemma.pixel_size import LOOKED_AT, likely_enlargement
 from axolemma.quality import contrast, grey_sums
 from axolemma.sampling import mirrored, resampled, samples
 from axolemma.settings import Average
@@ -33,6 +34,7 @@ __all__ = [
     "choose_polarity",
     "choose_precision",
     "enlargement",
+    "enlargement_by_look",
     "glance",
     "glimpses",
     "magnified_shape",
@@ -234,6 +236,62 @@ def enlargement(
     return 1.0 if 1 / _SAME_SIZE <= factor <= _SAME_SIZE else factor
 
 
+def enlargement_by_look(
+    network: nn.Module,
+    read: Callable[[Box], NDArray[Any]],
+    shape: tuple[int, ...],
+    *,
+    polarity: Literal["auto"] | Polarity = "auto",
+    context: int = 0,
+    magnification: float = 1.0,
+    precision: Precision = "auto",
+    device: str = "auto",
+) -> float:
+    """Return the factor that likely brings a stack's pixels to the size that a network learned at.
+
+    For sections that do not tell their pixel size, and to see whether they tell the right one.
+
+    Parameters
+    ----------
+    network
+        As in `membrane_map`.
+    read
+        Gives a part of the stack, (Z, Y, X). The middles of three sections are looked at.
+    shape
+        Of the stack, (Z, Y, X).
+    polarity, context, magnification, precision, device
+        As in `membrane_map`; the magnification is what the network wants of pixels of its own size.
+
+    Returns
+    -------
+    float
+        See `pixel_size.likely_enlargement`.
+    """
+    places = sorted({shape[0] // 4, shape[0] // 2, 3 * shape[0] // 4})
+    sections = [glance(read, shape, z, LOOKED_AT)[0] for z in places]
+    if polarity == "auto":
+        polarity = polarity_of(sections[len(sections) // 2][None], magnification=magnification)
+    network = ready(network, choose_device(device))
+
+    def map_of(section: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            return next(
+                membrane_map(
+                    network,
+                    section[None],
+                    polarity=polarity,
+                    context=context,
+                    magnification=magnification,
+                    precision=precision,
+                    device=device,
+                )
+            )
+        except InputError:  # Nothing is to be seen in the middle of this section.
+            return np.zeros(section.shape, np.float32)
+
+    return likely_enlargement(sections, map_of)
+
+
 def neighbours(z: int, context: int, count: int) -> NDArray[np.int64]:
     """Return the numbers of section `z` and its `context` neighbours on either side.
 
@@ -250,9 +308,11 @@ def _checked(stack: NDArray[Any], z: int, context: int) -> list[tuple[float, flo
         raise InputError(f"section {z}: {error}") from None
 
 
-def glance(read: Callable[[Box], NDArray[Any]], shape: tuple[int, ...], z: int) -> NDArray[Any]:
+def glance(
+    read: Callable[[Box], NDArray[Any]], shape: tuple[int, ...], z: int, side: int = _GLANCE
+) -> NDArray[Any]:
     """Return the middle of section `z` of a volume, (1, Y, X): what `polarity_of` looks at."""
-    sides = [(max(0, (side - _GLANCE) // 2), (side + _GLANCE) // 2) for side in shape[1:]]
+    sides = [(max(0, (whole - side) // 2), (whole + side) // 2) for whole in shape[1:]]
     box = Box((z, *(a for a, _ in sides)), (z + 1, *(b for _, b in sides)))
     return read(box.clip(Box.of(shape)))
 

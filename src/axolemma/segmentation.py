@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from axolemma._version import __version__
 from axolemma.calibration import Calibration
 from axolemma.errors import InputError, SettingsError
+from axolemma.geometry import Box
 from axolemma.images import (
     Stack,
     appearing,
@@ -37,6 +38,7 @@ from axolemma.predict import (
     choose_polarity,
     choose_precision,
     enlargement,
+    enlargement_by_look,
     glimpses,
     magnified_shape,
     membrane_map,
@@ -54,11 +56,16 @@ __all__ = [
     "SMOOTHING",
     "Segmentation",
     "calibration_of",
+    "likely_size",
     "notes_on",
     "segment",
     "segment_stack",
     "write_segmentation",
 ]
+
+#: A pixel size that is so much off the one that membranes look like is worth a note: some tissue
+#: may have other membranes, but hardly twice as thick.
+_DOUBTFUL = 1.7
 
 #: Crops of an image that 8-bit integers are calibrated on, and others on which they are compared.
 _CALIBRATING, _COMPARING = 12, 6
@@ -107,6 +114,8 @@ class Segmentation:
     uncertainty
         float32 in [0, log 2], where the membrane map is likely to be wrong, see
         `uncertainty.uncertainty_map`; None where it was not asked for.
+    enlargement
+        Factor by which its pixels were brought to the size that the model learned at.
     """
 
     membrane: NDArray[np.float32]
@@ -120,6 +129,7 @@ class Segmentation:
     masked: tuple[int, ...] = ()
     calibration: Calibration | None = None
     uncertainty: NDArray[np.float32] | None = None
+    enlargement: float = 1.0
 
 
 def segment(
@@ -152,7 +162,8 @@ def segment(
         A model file, a run folder, the name of a bundled model, or a loaded model.
     voxel_size
         (Z, Y, X) in nm. Where its pixels are not of the size that the model learned at, sections
-        are enlarged or shrunk for the network, and the results have the input's pixels again.
+        are enlarged or shrunk for the network, and the results have the input's pixels again. Where
+        it is not known that goes by the look of the membranes.
     polarity, threshold, average, objects, method, boundary, filled, bad_sections, calibrated,
     uncertainty, precision, device, tile
         See `SegmentSettings`. A `threshold` is one of the map as it is, not calibrated.
@@ -204,13 +215,21 @@ def segment(
     if calibrated:
         calibration = calibration_of(loaded)
     stack = array.reshape(-1, *array.shape[-2:])
-    pixel = enlargement(chosen.voxel_size, loaded.info.voxel_size)
-    magnification = loaded.info.magnification * pixel
     masked = blank_sections(stack) if chosen.bad_sections == "mask" else []
     usable = np.setdiff1d(np.arange(len(stack)), masked)
     if not usable.size:
         raise InputError("every section is blank or holds NaN; there is nothing to segment")
     seen = stack[usable] if masked else stack
+    pixel = enlargement(chosen.voxel_size, loaded.info.voxel_size)
+    if chosen.voxel_size is None:
+        pixel = likely_size(
+            lambda box: seen[box.slices],
+            seen.shape,
+            loaded,
+            polarity=chosen.polarity,
+            device=device,
+        )
+    magnification = loaded.info.magnification * pixel
     found = choose_polarity(chosen.polarity, seen, magnification=magnification)
     where = choose_device(device)
     sight: dict[str, Any] = {
@@ -281,6 +300,32 @@ def segment(
         tuple(masked),
         None if calibrated else calibration,
         unsure,
+        pixel,
+    )
+
+
+def likely_size(
+    read: Callable[[Box], NDArray[Any]],
+    shape: tuple[int, ...],
+    model: Model,
+    *,
+    polarity: Literal["auto"] | Polarity = "auto",
+    device: str = "auto",
+) -> float:
+    """Return by which factor a stack looks as if it had to be enlarged for a model.
+
+    See `predict.enlargement_by_look`; 1 where the model does not tell the pixel size it learned at.
+    """
+    if model.info.voxel_size is None:
+        return 1.0
+    return enlargement_by_look(
+        model.network,
+        read,
+        shape,
+        polarity=polarity,
+        context=model.info.context,
+        magnification=model.info.magnification,
+        device=device,
     )
 
 
@@ -397,6 +442,17 @@ def segment_stack(
             tile=settings.tile,
             advance=advance,
         )
+        likely = result.enlargement
+        if voxel_size is not None:
+            usable = np.setdiff1d(np.arange(len(array)), result.masked)
+            seen = array[usable] if result.masked else array
+            likely = likely_size(
+                lambda box: seen[box.slices],
+                seen.shape,
+                model,
+                polarity=result.polarity,
+                device=settings.device,
+            )
         record = {
             "axolemma": __version__,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -411,6 +467,7 @@ def segment_stack(
                     *notes_on(
                         voxel_size,
                         model,
+                        likely=likely,
                         polarity=(settings.polarity, result.polarity),
                         masked=[chosen.start + z for z in result.masked],
                         suspect=suspect,
@@ -421,8 +478,7 @@ def segment_stack(
             "findings": [as_dict(found, voxel_size) for found in suspect],
             "model": {"source": model.source, "weights_sha256": state_hash(model.network)},
             "settings": settings.model_dump(mode="json"),
-            "magnification": model.info.magnification
-            * enlargement(voxel_size, model.info.voxel_size),
+            "magnification": model.info.magnification * result.enlargement,
             "voxel_size": None if voxel_size is None else list(voxel_size),
             "polarity": result.polarity,
             "threshold": result.threshold,
@@ -525,6 +581,7 @@ def notes_on(
     voxel_size: tuple[float, float, float] | None,
     model: Model,
     *,
+    likely: float,
     polarity: tuple[str, Polarity],
     masked: list[int],
     suspect: Sequence[SectionReport],
@@ -537,6 +594,8 @@ def notes_on(
         (Z, Y, X) in nm, None where it is not known.
     model
         That sees it.
+    likely
+        By which factor it looks as if it had to be enlarged for the model.
     polarity
         What was asked for, and what it is.
     masked
@@ -547,30 +606,46 @@ def notes_on(
     bad = summary(suspect)
     return [
         *([f"sections that look bad: {bad}; run.json says more"] if bad else []),
-        *_size_notes(voxel_size, model),
+        *_size_notes(voxel_size, model, likely),
         *_polarity_notes(*polarity),
         *_masked_notes(masked),
     ]
 
 
-def _size_notes(voxel_size: tuple[float, float, float] | None, model: Model) -> list[str]:
+def _size_notes(
+    voxel_size: tuple[float, float, float] | None, model: Model, likely: float
+) -> list[str]:
     learned = model.info.voxel_size
     factor = enlargement(voxel_size, learned)
     if learned is None:
         return (
             [] if voxel_size is None else ["the model does not tell the pixel size it learned at"]
         )
+    looks = f"{learned[2] * likely:.2g} nm"
+    otherwise = "say --voxel-size Z,Y,X in nm if it is another"
     if voxel_size is None:
+        if likely == 1:
+            return [
+                f"the pixel size is not known and taken for the model's, {learned[2]:g} nm;"
+                f" {otherwise}"
+            ]
         return [
-            f"the pixel size is not known and taken for the model's, {learned[2]:g} nm; "
-            "say --voxel-size Z,Y,X in nm if it is another"
+            f"the pixel size is not known; by the look of the membranes it is about {looks}, so the"
+            f" sections were resized by {likely:.3g} for the model, which learned at"
+            f" {learned[2]:g} nm; {otherwise}"
         ]
-    if factor == 1:
-        return []
-    return [
-        f"the image has pixels of {voxel_size[2]:g} nm and the model learned at {learned[2]:g} nm: "
-        f"the sections were resized by {factor:.3g} for it"
-    ]
+    notes = []
+    if factor != 1:
+        notes.append(
+            f"the image has pixels of {voxel_size[2]:g} nm and the model learned at"
+            f" {learned[2]:g} nm: the sections were resized by {factor:.3g} for it"
+        )
+    if not 1 / _DOUBTFUL <= likely / factor <= _DOUBTFUL:
+        notes.append(
+            f"pixels of {voxel_size[2]:g} nm were said, but by the look of the membranes they are"
+            f" about {looks}; {otherwise}"
+        )
+    return notes
 
 
 def _polarity_notes(asked: str, found: Polarity) -> list[str]:

@@ -13,7 +13,13 @@ from axolemma.errors import InputError
 from axolemma.images import replacing
 from axolemma.modelfile import Model, load_model
 from axolemma.pictures import grey, membrane_over, side_by_side
-from axolemma.predict import Precision, choose_polarity, enlargement, posed_maps
+from axolemma.predict import (
+    Precision,
+    choose_polarity,
+    enlargement,
+    enlargement_by_look,
+    posed_maps,
+)
 from axolemma.settings import SegmentSettings, check
 from axolemma.uncertainty import disagreement
 from axolemma.windows import Window, choose_windows
@@ -85,7 +91,18 @@ def suggest(
     chosen = check(SegmentSettings, values)
     loaded = model if isinstance(model, Model) else load_model(model)
     info = loaded.info
-    magnification = info.magnification * enlargement(chosen.voxel_size, info.voxel_size)
+    pixel = enlargement(chosen.voxel_size, info.voxel_size)
+    if chosen.voxel_size is None and info.voxel_size is not None:
+        pixel = enlargement_by_look(
+            loaded.network,
+            lambda box: stack[box.slices],
+            stack.shape,
+            polarity=chosen.polarity,
+            context=info.context,
+            magnification=info.magnification,
+            device=device,
+        )
+    magnification = info.magnification * pixel
     uncertainty = np.empty(stack.shape, np.float32)
     poses = posed_maps(
         loaded.network,

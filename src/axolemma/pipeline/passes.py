@@ -42,6 +42,7 @@ from axolemma.pipeline.works import (
     Renumber,
     Right,
     Shifts,
+    Size,
     Survey,
     Uncertainty,
     Ways,
@@ -142,9 +143,6 @@ def _passes(job: Job, do: Callable[..., Results], say: Callable[[str], None]) ->
     settings, info = job.settings, job.model.info
     device = choose_device(settings.device)
     precision = job.precision(device)
-    pixel = enlargement(job.voxel_size, info.voxel_size)
-    magnification = info.magnification * pixel
-
     pooled = quality.pool(
         do("survey", Survey(job.source, job.first, job.shape, job.mask), job.plan(quality.HALO))
     )
@@ -153,6 +151,12 @@ def _passes(job: Job, do: Callable[..., Results], say: Callable[[str], None]) ->
     usable = [z for z, found in enumerate(contrasts) if found is not None]
     if not usable:
         raise InputError("every section is blank or holds NaN; there is nothing to segment")
+    look = Size(
+        job.source, job.first, tuple(usable), settings.model, settings.polarity, str(device)
+    )
+    likely = float(do("size", look, plan((1,), (1,), (0,)))[0]["factor"][0])
+    pixel = likely if job.voxel_size is None else enlargement(job.voxel_size, info.voxel_size)
+    magnification = info.magnification * pixel
     polarity = choose_polarity(
         settings.polarity,
         glance(job.source.read, job.source.shape, job.first + usable[len(usable) // 2]),
@@ -161,6 +165,7 @@ def _passes(job: Job, do: Callable[..., Results], say: Callable[[str], None]) ->
     notes = notes_on(
         job.voxel_size,
         job.model,
+        likely=likely,
         polarity=(settings.polarity, polarity),
         masked=[job.first + z for z, found in enumerate(contrasts) if found is None],
         suspect=suspect,

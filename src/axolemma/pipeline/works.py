@@ -44,6 +44,7 @@ from axolemma.predict import (
     predict_part,
     ready,
 )
+from axolemma.segmentation import likely_size
 from axolemma.uncertainty import HIGHEST, uncertainty_map
 from axolemma.volume import Block, Plan, Results, Tables
 
@@ -71,7 +72,7 @@ __all__ = [
 #: change of it, in this file or in what makes the tables (`quality`, `objects`), be it a name, a
 #: unit or a pass that is new: what a ledger of another form holds would not be understood, and is
 #: refused.
-FORM = 1
+FORM = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,32 @@ class Shifts:
 
     def _read(self, box: Box) -> NDArray[Any]:
         return self.source.read(box.moved((self.first, 0, 0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Finds by the look of the membranes what size the pixels of a volume have.
+
+    A pass of one block: what goes on with it on another machine is to find the same.
+    """
+
+    source: Volume
+    first: int
+    usable: tuple[int, ...]
+    model: str
+    polarity: Literal["auto"] | Polarity
+    device: str
+
+    def __call__(self, _: Block) -> Tables:
+        """Return the factor by which sections are to be enlarged for the model."""
+        shape = (len(self.usable), *self.source.shape[1:])
+        model = _loaded(self.model, self.device)
+        found = likely_size(self._read, shape, model, polarity=self.polarity, device=self.device)
+        return {"factor": np.array([found])}
+
+    def _read(self, box: Box) -> NDArray[Any]:
+        z = self.first + self.usable[box.start[0]]
+        return self.source.read(Box((z, *box.start[1:]), (z + 1, *box.stop[1:])))
 
 
 @dataclass(frozen=True, slots=True)

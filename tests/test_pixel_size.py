@@ -1,0 +1,129 @@
+"""Sections that do not tell their pixel size are seen at the right one all the same."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from skimage.transform import resize
+
+from axolemma.datasets import phantom, phantom_pairs
+from axolemma.images import Stack
+from axolemma.modelfile import load_model
+from axolemma.pixel_size import likely_enlargement
+from axolemma.segmentation import likely_size, segment, segment_stack
+from axolemma.settings import SegmentSettings, check
+
+
+@pytest.fixture(scope="module")
+def tissue():
+    return phantom((1, 768, 768), seed=11).image[0]
+
+
+def at(section, factor):
+    """Return a section as a microscope of other pixels would have it, in 8 bits."""
+    sides = [round(side * factor) for side in section.shape]
+    found = resize(section, sides, order=1, preserve_range=True, anti_aliasing=factor < 1)
+    return np.rint(found).astype(np.uint8)
+
+
+def looks(section, **options):
+    stack = section[None]
+    return likely_size(
+        lambda box: stack[box.slices], stack.shape, load_model("neurites"), **options
+    )
+
+
+@pytest.mark.parametrize("factor", [0.4, 0.5, 0.7, 1.5, 2, 2.8])
+def test_within_a_seventh_of_the_right_one(tissue, factor):
+    assert looks(at(tissue, factor)) == pytest.approx(1 / factor, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda grey: 255 - grey,
+        lambda grey: 80 + grey // 5,
+        lambda grey: grey.astype(np.uint16) * 257,
+        lambda grey: (grey / 255) ** 2,
+    ],
+    ids=["bright", "flat", "16 bits", "gamma"],
+)
+def test_whatever_the_contrast(tissue, change):
+    assert looks(change(at(tissue, 0.5))) == pytest.approx(2, rel=0.15)
+    assert looks(change(tissue)) == 1
+
+
+@pytest.mark.parametrize("factor", [0.85, 1, 1.2])
+def test_about_the_same_is_the_same(tissue, factor):
+    assert looks(at(tissue, factor)) == 1
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        np.full((600, 600), 7, np.uint8),
+        np.random.default_rng(0).integers(0, 256, (600, 600), np.uint8),
+        np.linspace(0, 255, 600 * 600).reshape(600, 600),
+        np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8),
+    ],
+    ids=["blank", "noise", "slope", "tiny"],
+)
+def test_what_shows_no_membranes_is_left_as_it_is(section):
+    assert looks(section) == 1
+
+
+def test_a_model_that_does_not_tell_its_own(tissue):
+    model = load_model("neurites")
+    mute = replace(model, info=model.info.model_copy(update={"voxel_size": None}))
+    stack = at(tissue, 0.5)[None]
+    assert likely_size(lambda box: stack[box.slices], stack.shape, mute) == 1
+
+
+@pytest.mark.parametrize("right", [0.3, 0.5, 2.0])
+def test_where_the_share_of_sure_membrane_stops_rising(right):
+    """A network that is the surer the larger sections are, up to .48 / .8 of their right size."""
+
+    def map_of(section):
+        factor = 1 / np.median(np.diff(section[0]))  # the grey values of a ruler tell it
+        sure = min(1.0, factor / (0.6 * right))
+        map_ = np.full(section.shape, 0.5, np.float32)
+        map_.reshape(-1)[: round(sure * map_.size)] = 1
+        return map_
+
+    ruler = np.tile(np.arange(2048), (2048, 1))
+    assert likely_enlargement([ruler], map_of) == pytest.approx(right, rel=0.1)
+    assert likely_enlargement([ruler], np.zeros_like) == 1
+
+
+def test_cells_as_if_the_size_had_been_told():
+    pairs = phantom_pairs((1, 640, 640), seed=12)
+    small = at(pairs.images[0], 0.5)
+    told = segment(small, voxel_size=(50, 8, 8))
+    guessed = segment(small)
+    as_it_is = segment(small, voxel_size=(50, 4, 4))
+    assert guessed.enlargement == pytest.approx(2, rel=0.15)
+    assert (told.enlargement, as_it_is.enlargement) == (2, 1)
+    assert np.abs(guessed.membrane - told.membrane).mean() < 0.03
+    assert np.abs(as_it_is.membrane - told.membrane).mean() > 0.1
+    assert guessed.cells.max() == pytest.approx(told.cells.max(), rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("size", "factor", "said"),
+    [
+        (None, 0.5, "by the look of the membranes it is about 7.5 nm"),
+        (None, 1, "not known and taken for the model's, 4 nm"),
+        ((50, 4, 4), 0.5, "pixels of 4 nm were said, but by the look of the membranes they are"),
+        ((50, 8, 8), 1, "pixels of 8 nm were said, but by the look of the membranes they are"),
+        ((50, 4, 4), 1, ""),
+        ((50, 8, 8), 0.5, "were resized by 2 for it"),
+    ],
+)
+def test_it_is_said(tissue, tmp_path, size, factor, said):
+    stack = Stack(at(tissue, factor)[None], (0, 255), size, "tissue.tif")
+    settings = check(SegmentSettings, {"model": "neurites", "objects": "none"})
+    _, record = segment_stack(stack, settings, tmp_path / "out")
+    about = " ".join(note for note in record["input"]["notes"] if "pixel" in note)
+    assert said in about if said else not about
+    assert ("--voxel-size" in about) == (bool(said) and "resized by 2 for it" not in said)
+    assert record["voxel_size"] == (None if size is None else list(size))
