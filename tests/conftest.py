@@ -5,6 +5,11 @@ import sys
 import urllib.request
 from pathlib import Path
 
+# Of workers side by side each has a core to itself: threads that wait for each other's turn take
+# ten times as long. Before torch is imported, and for whatever a test starts.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 from axolemma import cli

@@ -249,3 +249,59 @@ def test_the_table_of_volumes_comes_from_the_bench():
     for row in found["driver"]["runs"]:
         assert f"| {row['shape']} | {row['engine']} |" in driver
         assert f"| {row['joins_s']:.4g} | {row['cells_s']:.4g} | {row['neurons_s']:.4g} |" in driver
+
+
+def said(page: str) -> str:
+    """Return a page in one line."""
+    return " ".join((ROOT / "docs" / page).read_text(encoding="utf-8").split())
+
+
+def test_what_is_said_of_kills_comes_from_the_bench():
+    found = json.loads((ROOT / "docs" / "results" / "kill.json").read_text())
+    assert all(part["good"] for part in found["rounds"])
+    # Beside the rounds there are stores and disks that fail, where nobody is killed.
+    rounds = [part for part in found["rounds"] if "kills" in part]
+    kills, extra, allowed = (sum(part[k] for part in rounds) for k in ("kills", "extra", "allowed"))
+    text = said("volumes.md")
+    assert found["command"] in text
+    assert f"In {len(rounds)} rounds with {kills} kills all {found['files']} files" in text
+    assert f"of {found['blocks']} blocks in a round {extra} in all were computed again" in text
+    assert f"where up to {allowed} were in flight" in text
+
+
+def test_what_is_said_of_uncertainty_comes_from_the_bench():
+    found = json.loads((ROOT / "docs" / "results" / "uncertainty.json").read_text())
+    chosen, scored = (found["sections"][sections] for sections in ("22-24", "25-29"))
+    kept = "entropy of the mean, smoothed 1 px"
+
+    def share(of, measure, where, what):
+        return f"{of['measures'][measure][where]['all'][what]:.0%}".replace("%", " %")
+
+    text = said("weights.md")
+    for where, words in (
+        ("membrane", "touch the most uncertain 5 % of the membrane ({chance} would by chance)"),
+        ("all pixels", "touch the most uncertain 5 % of all pixels ({chance})"),
+    ):
+        touched, chance, pixels = (
+            share(scored, kept, where, what)
+            for what in ("errors touched", "by chance", "of their pixels")
+        )
+        assert f"{touched} {words.format(chance=chance)}, with {pixels} of their pixels" in text
+    assert f"Of the {scored['merge'] + scored['split']} gaps and false membranes" in text
+    shares = {name: each["all pixels"]["all"] for name, each in chosen["measures"].items()}
+    best = max(shares, key=lambda name: shares[name]["of their pixels"])
+    assert (best, len(shares)) == (kept, 16)
+    assert f"{share(chosen, kept, 'all pixels', 'of their pixels')} in all" in text
+
+
+def test_what_is_said_of_calibration_comes_from_the_bench():
+    found = json.loads((ROOT / "docs" / "results" / "calibration.json").read_text())
+    rows = {row["calibrated on"]: row for row in found["rows"] if row["average"] == "half-turn"}
+    plain, validation, learned = (rows[on] for on in ("–", "validation, 8 poses", "learned"))
+    errors = [f"{row['expected error']:.4f}"[1:] for row in (plain, validation, learned)]
+    losses = [f"{row['log loss']:.3f}"[1:] for row in (plain, validation, learned)]
+    text = said("training.md")
+    assert (
+        f"expected calibration error {errors[0]}, calibrated on its validation sections 22–24"
+        f" {errors[1]}, on three that it learned from {errors[2]}; log loss {', '.join(losses)}."
+    ) in text
