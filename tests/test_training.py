@@ -47,6 +47,8 @@ def test_a_run_leaves_a_model_and_its_story(pairs, tmp_path):
     }
     assert reports[-1].done == 1
     assert reports[-1].step == 12
+    # The first step compiles, and would promise hours.
+    assert [report.seconds_left is None for report in reports[:2]] == [True, False]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
     assert sum("v_rand" in line for line in lines) >= 5

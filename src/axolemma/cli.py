@@ -1308,8 +1308,9 @@ def _cell_lines() -> "Iterator[Callable[[CellProgress], None]]":
 
 def _sentence(progress: "Progress") -> str:
     validated = "" if progress.v_rand is None else f"  V_rand {progress.v_rand:.4f}"
-    left = timedelta(seconds=round(progress.seconds_left))
-    return f"step {progress.step}  loss {progress.loss:.4f}{validated}  {left} left"
+    left = progress.seconds_left
+    time_left = "" if left is None else f"  {timedelta(seconds=round(left))} left"
+    return f"step {progress.step}  loss {progress.loss:.4f}{validated}{time_left}"
 
 
 @contextmanager

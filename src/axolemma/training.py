@@ -84,14 +84,14 @@ class Progress:
     v_rand
         Thinned V_rand of the latest validation at its chosen threshold, None before the first.
     seconds_left
-        Estimate of the time to the end.
+        Estimate of the time to the end; None where steps are counted and one alone is done.
     """
 
     step: int
     done: float
     loss: float
     v_rand: float | None
-    seconds_left: float
+    seconds_left: float | None
 
 
 class Laps:
@@ -657,7 +657,7 @@ class _Clock:
         self._budget = 60 * (settings.budget or DEFAULT_MINUTES)
         self._before = state.seconds
         self._first_step = state.step
-        self._started = time.monotonic()
+        self._started = self._compiled = time.monotonic()
 
     def elapsed(self) -> float:
         return self._before + time.monotonic() - self._started
@@ -668,10 +668,14 @@ class _Clock:
         reserve = min(self._end(state), self._budget / 5)
         return min(1.0, self.elapsed() / (self._budget - reserve))
 
-    def seconds_left(self, state: State) -> float:
+    def seconds_left(self, state: State) -> float | None:
+        """Return how long it will take yet, None after the first step alone, which compiles."""
         if self._steps is None:
             return max(0.0, self._budget - self.elapsed())
-        pace = (time.monotonic() - self._started) / max(1, state.step - self._first_step)
+        if state.step <= self._first_step + 1:
+            self._compiled = time.monotonic()
+            return None
+        pace = (time.monotonic() - self._compiled) / (state.step - self._first_step - 1)
         return pace * (self._steps - state.step) + self._end(state)
 
     def _end(self, state: State) -> float:
