@@ -72,6 +72,15 @@ def test_what_shows_no_membranes_is_left_as_it_is(section):
     assert looks(section) == 1
 
 
+def test_sections_that_are_not_finite_are_passed_over(tissue):
+    half = at(tissue, 0.5).astype(np.float32)
+    lost = np.where(half == half.max(), np.inf, half)
+    model = load_model("neurites")
+    for stack, expected in ((np.stack([lost, half, lost]), 2), (lost[None], 1)):
+        found = likely_size(lambda box, s=stack: s[box.slices], stack.shape, model)
+        assert found == pytest.approx(expected, rel=0.15)
+
+
 def test_a_model_that_does_not_tell_its_own(tissue):
     model = load_model("neurites")
     mute = replace(model, info=model.info.model_copy(update={"voxel_size": None}))

@@ -269,6 +269,9 @@ def enlargement_by_look(
     """
     places = sorted({shape[0] // 4, shape[0] // 2, 3 * shape[0] // 4})
     sections = [glance(read, shape, z, LOOKED_AT)[0] for z in places]
+    sections = [section for section in sections if np.isfinite(section).all()]
+    if not sections:
+        return 1.0
     if polarity == "auto":
         polarity = polarity_of(sections[len(sections) // 2][None], magnification=magnification)
     network = ready(network, choose_device(device))
