@@ -2,7 +2,7 @@ r"""Membrane maps per second: our default network against those that people use 
 
     peers/bin/python bench/infer.py               (see bench/requirements-peers.txt)
     python bench/infer.py --only ours --side 512 2048 8192
-    peers/bin/python bench/infer.py --side 8192 --repeats 2 --into infer_large --names \
+    peers/bin/python bench/infer.py --side 8192 --repeats 2 --into infer_large --only \
         "axolemma bf16, half-turn" "axolemma openvino int8, half-turn" "smp U-Net resnet34"
 
 Every network predicts one section, normalised, in memory, to probabilities: ours by what `segment`
@@ -175,19 +175,22 @@ def main() -> None:
     parser.add_argument("--side", type=int, nargs="+", default=[512, 2048])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", choices=("ours", "peers"), help="of the two")
-    parser.add_argument("--names", nargs="+", help="of the networks to time; all where none")
-    parser.add_argument("--into", default="infer", help="name of the results, of all networks")
+    parser.add_argument("--only", nargs="+", help="names of networks, 'ours' or 'peers'; else all")
+    parser.add_argument(
+        "--into", help="name of the results; 'infer' of all, else they are not kept"
+    )
     parser.add_argument("--line", nargs=2, help="name and way of one to time, in this process")
     options = parser.parse_args()
     if options.line:
         torch.set_num_threads(options.threads)
         print(json.dumps(measured(*options.line, options.side[0], options.repeats)))
         return
-    lines = [] if options.only == "peers" else [(name, "ours") for name in OURS]
-    if options.only != "ours":
-        lines += [(name, way) for name in PEERS for way in WAYS]
-    lines = [line for line in lines if not options.names or line[0] in options.names]
+    groups = {
+        "ours": [(name, "ours") for name in OURS],
+        "peers": [(name, way) for name in PEERS for way in WAYS],
+    }
+    only = set(options.only or groups)
+    lines = [line for name, group in groups.items() for line in group if only & {name, line[0]}]
     rows, missing = [], []
     for side in options.side:
         for name, way in lines:
@@ -208,9 +211,9 @@ def main() -> None:
             speed = ours[0]["fastest Mpx/s"] / row["fastest Mpx/s"]
             row["default segment is faster by"] = round(speed, 2)
     packages = ("segmentation-models-pytorch", "monai", "nnunetv2", "openvino")
-    if not options.only:
+    if into := options.into or ("" if options.only else "infer"):
         about = machine(*packages) | {"threads": options.threads}
-        keep(options.into, machine=about, rows=rows, missing=missing)
+        keep(into, machine=about, rows=rows, missing=missing)
     print("\n".join(table(rows)))
 
 
