@@ -177,8 +177,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", nargs="+", help="names of networks, 'ours' or 'peers'; else all")
     parser.add_argument("--into", help="name of the results; else those of all are kept, in infer")
-        "--into", help="name of the results; 'infer' of all, else they are not kept"
-    )
     parser.add_argument("--line", nargs=2, help="name and way of one to time, in this process")
     options = parser.parse_args()
     if options.line:
