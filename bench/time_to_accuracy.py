@@ -13,6 +13,7 @@ taken; what is in it with the same budget and seed on the same processor is not 
 
 import argparse
 import json
+import math
 import tempfile
 from pathlib import Path
 
@@ -20,9 +21,12 @@ import numpy as np
 import torch
 
 from axolemma.predict import POSES
-from axolemma.settings import minutes
+from axolemma.settings import TrainSettings, minutes
 from command_line import axolemma_json, scored
 from measuring import RESULTS, keep, machine, table
+
+#: That a step learns from.
+PIXELS = math.prod(TrainSettings.model_fields[of].default for of in ("batch", "crop", "crop"))
 
 
 def one(folder: Path, seed: int, budget: str) -> dict[str, object]:
@@ -70,6 +74,8 @@ def main() -> None:
         for average in POSES if mine else ():
             line = {"minutes": spent, "trainings": len(mine), "average": average}
             line["steps"] = round(float(np.mean([row["steps"] for row in mine])))
+            pace = float(np.mean([row["steps"] / row["training_minutes"] / 60 for row in mine]))
+            line |= {"steps/s": pace, "Mpx/s": pace * PIXELS / 1e6}
             for name in ("v_rand", "v_info", "cells_v_rand", "cells_v_info"):
                 values = [row[average][name] for row in mine]
                 line[name] = f"{np.mean(values):.4f} ({np.std(values):.4f})"
