@@ -44,11 +44,6 @@ def weights(run):
     return load_file(run / "model.safetensors")
 
 
-def validations(run):
-    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-    return [line for line in lines if "v_rand" in line]
-
-
 @pytest.mark.parametrize("case", distributed_runs.CASES)
 def test_two_processes_learn_what_one_does(folder, case):
     one, two = weights(folder / "one" / case), weights(folder / "two" / case)
@@ -57,8 +52,11 @@ def test_two_processes_learn_what_one_does(folder, case):
     # Sums are added in another order; of small gradients Adam makes steps as large as of others.
     # Statistics of each share alone would be 1e-3 off, a gradient too small by half 2e-4.
     assert np.sqrt((off**2).mean()) < (1e-4 if case == "heads" else 2e-6)
-    last = [validations(folder / name / case)[-1]["v_rand"] for name in ("one", "two")]
-    assert last[1] == pytest.approx(last[0], abs=0.01)
+    last = [
+        json.loads((folder / name / case / "metrics.jsonl").read_text().splitlines()[-1])
+        for name in ("one", "two")
+    ]
+    assert last[1]["v_rand"] == pytest.approx(last[0]["v_rand"], abs=0.01)
 
 
 def test_the_weights_have_moved_far_beyond_that(folder):
@@ -80,9 +78,10 @@ def test_what_was_stopped_goes_on_bit_for_bit(folder):
 
 
 def test_one_process_writes(folder):
-    shares = [line["done"] for line in validations(folder / "two" / "residual")]
-    assert shares == sorted(set(shares))
-    assert shares[-1] == pytest.approx(4 / 6)  # then they were learned from
+    lines = (folder / "two" / "residual" / "metrics.jsonl").read_text().splitlines()
+    shares = [json.loads(line)["done"] for line in lines if "v_rand" in line]
+    assert shares == sorted(shares)
+    assert shares.count(1.0) == 2  # of the last step, and of the end
     assert {f.name for f in (folder / "two" / "again").iterdir()} == {
         "settings.json",
         "metrics.jsonl",

@@ -178,10 +178,6 @@ def train(
         str | None,
         typer.Option(help="Sections among them held out to choose the threshold, or none."),
     ] = None,
-    refit: Annotated[
-        float | None,
-        typer.Option(help="Share of the budget, its last, that learns from these too; 0: never."),
-    ] = None,
     budget: Annotated[str | None, typer.Option(help="Training time: 90s, 10m, 2h.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps instead of time.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights and augmentation.")] = None,

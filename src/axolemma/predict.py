@@ -62,10 +62,10 @@ POSES: dict[Average, tuple[tuple[bool, int], ...]] = {
     "dihedral": tuple((flip, turns) for flip in (False, True) for turns in range(4)),
 }
 
-#: Largest side of a tile in pixels, what its inner edges count nothing, and over how many pixels
+#: Largest side of a tile in pixels, so that a block of 2048² with what is around it is one; what its inner edges count nothing, and over how many pixels
 #: more it hands over to the next. What lies beyond the margin changes a trained network's map by
 #: less than 1e-3, at 96 px still by .05.
-TILE = 2048
+TILE = 2560
 MARGIN, RAMP = 160, 32
 
 #: Pixels beyond a part of a section that the network sees too, so that it predicts there what it
@@ -74,7 +74,7 @@ HALO = MARGIN + RAMP
 
 #: Pixels that pass a network at once, on a GPU in several poses where a tile is smaller. More of
 #: them would only take memory. A processor takes one pose after the other.
-_AT_ONCE = {"cuda": TILE**2, "cpu": 0}
+_AT_ONCE = {"cuda": 2048**2, "cpu": 0}
 
 #: What so many pixels at once proved too much for: networks, and half of what they were given.
 _MOST: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()

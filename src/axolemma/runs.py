@@ -33,23 +33,7 @@ _MAY_CHANGE = ("data", "from", "save_every", "device")
 
 @dataclass(slots=True)
 class State:
-    """Where a run stands, beside its weights.
-
-    Parameters
-    ----------
-    step, seconds, validations
-        That it has done.
-    validation_seconds, boundary_seconds
-        Of the latest validation, and of a boundary's choice by one section.
-    v_rand
-        Of the latest validation.
-    best, kept
-        Score of the best weights, and the step that they are of.
-    judged
-        What the held-out sections chose, once they have.
-    joined
-        Step after which they are learned from too; 0 where they are not.
-    """
+    """Where a run stands, beside its weights."""
 
     step: int = 0
     seconds: float = 0.0
@@ -58,9 +42,6 @@ class State:
     boundary_seconds: float = 0.0
     v_rand: float | None = None
     best: float = -1.0
-    kept: int = 0
-    judged: dict[str, Any] | None = None
-    joined: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,12 +143,10 @@ class TrainSettings(_Settings):
     slices
         Sections to learn from, ``"0-24"``; all where None.
     validate_slices
-        Sections among them that are held out to choose threshold, boundary, calibration and
-        weights; the last eighth where None. ``"none"`` learns from all of them and chooses by how
-        well it does on those, which flatters. Written ``validate`` on the command line and in YAML.
-    refit
-        Share of the budget, at its end, in which the held-out sections are learned from too, when
-        they have chosen: no annotation is wasted. 0 never learns from them.
+        Sections among them that are held out to choose the weights; the last eighth
+        where None. ``"none"`` learns from all of them and chooses by how well it does on those,
+        which flatters; for a last model of few sections, or of all. Written ``validate`` on the
+        command line and in YAML.
     budget
         Minutes of wall-clock time, validation included.
     steps
@@ -199,7 +197,6 @@ class TrainSettings(_Settings):
     ignore_value: int | None = None
     slices: str | None = None
     validate_slices: str | None = Field(default=None, alias="validate")
-    refit: float = Field(default=0.4, ge=0, le=0.9)
     budget: Minutes | None = None
     steps: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -231,7 +228,6 @@ _EARLIER: dict[str, Any] = {
     "magnification": 1,
     "thicken": 0,
     "averaging": 0,
-    "refit": 0,
 }
 
 #: Settings of a training by name. The two are those of an earlier student project on the
@@ -324,7 +320,7 @@ class SegmentSettings(_Settings):
     uncertainty: bool = False
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
-    tile: int = Field(default=2048, ge=512, le=65536)
+    tile: int = Field(default=2560, ge=512, le=65536)
 
 
 class CompareSettings(_Settings):

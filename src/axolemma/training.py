@@ -18,7 +18,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from axolemma import augment, augment_keras, datasets, losses, models
-from axolemma.calibration import Calibration, fit_calibration
+from axolemma.calibration import fit_calibration
 from axolemma.datasets import Pairs, data_hash
 from axolemma.distributed import ALONE, Team, joined
 from axolemma.engines.cores import cores
@@ -44,8 +44,7 @@ from axolemma.settings import TrainSettings, check
 
 __all__ = ["Laps", "Progress", "begin", "fit", "schedule", "split", "train"]
 
-#: Shares of the time in which sections are held out at which the averaged weights are validated,
-#: and once more at its end.
+#: Shares of the budget at which the averaged weights are validated; the last one chooses too.
 VALIDATIONS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9)
 
 #: Minutes of training where neither a budget nor a number of steps is given.
@@ -59,9 +58,6 @@ MOST_JUDGED, MOST_CHOOSING = 5, 12
 
 #: Share of the budget over which the learning rate rises; it then falls along a cosine.
 WARM_UP = 0.05
-
-#: How high it rises again, as a share of its height, when held-out sections are learned from too.
-AGAIN = 0.5
 
 #: Steps of an epoch in the schedule of the earlier project.
 EPOCH = 300
@@ -246,8 +242,7 @@ def fit(
     Returns
     -------
     Model
-        Averaged weights, and what the held-out sections chose for them. They are those that
-        validated best, or, where the held-out sections are learned from at last, the last ones.
+        The averaged weights that validated best, with their thresholds.
 
     Raises
     ------
@@ -274,8 +269,6 @@ def fit(
     # the boundary. They do not help with thresholds: what is known by heart leaks at none of them.
     choosing = sorted({*judged, *spread(train_set, MOST_CHOOSING - len(judged))})
     deciding = held_out or choosing
-    # Of the budget, until the held-out sections have chosen.
-    first = 1 - settings.refit if held_out else 1.0
     # The weight of the Dice part is an option of the one loss that has one.
     options = {"dice": settings.dice} if settings.loss == "bce_dice" else {}
     loss_of = losses.build(settings.loss, **options)
@@ -325,8 +318,7 @@ def fit(
     state = State()
     say(
         f"{settings.model} on {data.name}: sections {_span(used)}, of which "
-        f"{_span(chosen) if chosen else 'none'} are held out to validate"
-        f"{', and learned from in the end' if first < 1 else ''}; {precision} on {device}"
+        f"{_span(chosen) if chosen else 'none'} are held out to validate; {precision} on {device}"
     )
     if start is not None:
         say(f"starting from the weights of {settings.start}{_learned_from(start.info)}")
@@ -392,36 +384,13 @@ def fit(
             _choose_boundary(maps[:1], truth[judged[:1]], [0], found["threshold"])
             state.boundary_seconds = time.monotonic() - started - state.validation_seconds
 
-    def judged_by_others() -> dict[str, Any]:
-        """Choose threshold, boundary and calibration of the best weights, by sections not learned.
-
-        By some that were where none are held out.
-        """
-        wide = mapped(best, "dihedral", choosing)
-        # The steadiest map decides for all: chosen by each on its own, thresholds of fewer poses
-        # were those of a few gaps (docs/decisions/0003-threshold.md).
-        steadiest = wide[[choosing.index(z) for z in deciding]]
-        in_all = validate(steadiest, deciding)
-        threshold = in_all["threshold"]
-        as_segmented = validate(mapped(best, "half-turn", deciding), deciding, threshold)
-        boundary, cells = _choose_boundary(
-            wide, truth[choosing], [choosing.index(z) for z in judged], threshold
-        )
-        known = truth[deciding]
-        return {
-            "threshold": threshold,
-            "boundary": boundary,
-            "calibration": fit_calibration(steadiest, known == 1, where=known != IGNORED),
-            "validation": {"half-turn": as_segmented, "dihedral": in_all},
-            "validation_cells": cells,
-        }
-
     recent: list[float] = []
     said = saved = time.monotonic()
     network.train()
     target = _thickened(truth, settings.thicken)
     # Every annotated pixel is as likely to be aimed at, wherever in the stack.
-    areas = (truth != IGNORED).sum(axis=(1, 2))
+    areas = (truth[train_set] != IGNORED).sum(axis=(1, 2))
+    shares = areas / areas.sum() if sparse else None
     if start is not None and not resumed:
         validate_average(0.0)  # A training that makes the start worse must not replace it.
     on_gpu = device.type == "cuda"
@@ -432,23 +401,15 @@ def fit(
     def cut(step: int) -> _Batch:
         # Chance depends on seed and step alone, so a resumed run draws what it would have drawn.
         rng = np.random.default_rng((settings.seed, step))
-        # The crops of the step in which sections join were cut before they did.
-        known = annotated if state.joined and step > state.joined else train_set
-        shares = areas[known] / areas[known].sum() if sparse else None
-        sections = rng.choice(known, settings.batch, p=shares)
+        sections = rng.choice(train_set, settings.batch, p=shares)
         crops, drawn = _batch(rng, images, target, sections, mine, settings, black, pool)
         return (crops.pin_memory(), drawn.pin_memory()) if on_gpu else (crops, drawn)
 
     batches = _ahead(cut, state.step)
     lap("beginning")
     while (done := team.agreed(clock.done(state))) < 1:
-        rate = settings.learning_rate
-        if state.joined:
-            rate *= AGAIN * schedule((done - first) / (1 - first), state.step, settings.schedule)
-        else:
-            rate *= schedule(done / first, state.step, settings.schedule)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = settings.learning_rate * schedule(done, state.step, settings.schedule)
         torch.manual_seed((settings.seed << 32) + state.step)
         crops, drawn = next(batches)
         lap("crops")
@@ -471,8 +432,7 @@ def fit(
         optimizer.step()
         lap("optimizer")
         state.step += 1
-        taken = state.step - state.joined
-        _move_average(average, network, 1 / (1 + settings.averaging * taken))
+        _move_average(average, network, 1 / (1 + settings.averaging * state.step))
         lap("averaging")
         recent.append(loss.item())
         if not math.isfinite(recent[-1]):
@@ -481,20 +441,11 @@ def fit(
             )
 
         done = team.agreed(clock.done(state))
-        due = sum(done / first >= share for share in VALIDATIONS)
-        if not state.joined and state.validations < due and done < first:
-            state.validations = due
+        if state.validations < len(VALIDATIONS) and done >= VALIDATIONS[state.validations]:
+            while state.validations < len(VALIDATIONS) and done >= VALIDATIONS[state.validations]:
+                state.validations += 1
             validate_average(done)
             lap("validation")
-        if not state.joined and first <= done < 1:
-            validate_average(done)
-            state.judged = judged_by_others()
-            lap("thresholds and boundary")
-            if start is not None and state.kept == 0:
-                # The start is still the best: nothing speaks for more of the same.
-                report(Progress(state.step, 1.0, float(np.mean(recent)), state.v_rand, 0.0))
-                break
-            state.joined = state.step
         now = time.monotonic()
         if now - said > 1 or done >= 1:
             said = now
@@ -508,28 +459,34 @@ def fit(
             saved = time.monotonic()
             lap("saving")
 
-    if state.joined:
-        best.load_state_dict(average.state_dict())
-    elif state.judged is None:
-        validate_average(1.0)
-    chose = state.judged or judged_by_others()
+    validate_average(1.0)
+    wide = mapped(best, "dihedral", choosing)
+    # The steadiest map decides for all: chosen by each on its own, thresholds of fewer poses were
+    # those of a few gaps (docs/decisions/0003-threshold.md).
+    steadiest = wide[[choosing.index(z) for z in deciding]]
+    in_all = validate(steadiest, deciding)
+    threshold = in_all["threshold"]
+    as_segmented = validate(mapped(best, "half-turn", deciding), deciding, threshold)
+    boundary, cells = _choose_boundary(
+        wide, truth[choosing], [choosing.index(z) for z in judged], threshold
+    )
+    known = truth[deciding]
     info = ModelInfo(
         architecture=settings.model,
         arguments=arguments,
         context=context,
         magnification=settings.magnification,
         voxel_size=settings.voxel_size or data.voxel_size,
-        threshold=chose["threshold"],
-        boundary=chose["boundary"],
-        calibration=Calibration(*chose["calibration"]),
+        threshold=threshold,
+        boundary=boundary,
+        calibration=fit_calibration(steadiest, known == 1, where=known != IGNORED),
         training={
             "data": data.name,
             "slices": _span(used),
             "validated_on": _span(chosen) if chosen else "none",
-            "validation": chose["validation"],
-            "validation_cells": chose["validation_cells"],
+            "validation": {"half-turn": as_segmented, "dihedral": in_all},
+            "validation_cells": cells,
             "steps": state.step,
-            **({"refit_from_step": state.joined} if state.joined else {}),
             "minutes": round(clock.elapsed() / 60, 2),
             "precision": precision,
             "settings": settings.model_dump(mode="json", by_alias=True),
@@ -723,8 +680,6 @@ class _Clock:
 
     def _end(self, state: State) -> float:
         """Return how long what follows the last step will take, in seconds."""
-        if state.joined:
-            return 0.0
         return self._ending * state.validation_seconds + self._boundaries * state.boundary_seconds
 
 
@@ -908,5 +863,5 @@ def _keep_best(state: State, found: dict[str, float], average: nn.Module, best: 
     both = (found["v_rand"] + found["v_info"]) / 2
     # The later of two that can hardly be told apart: it has seen more.
     if both >= state.best - TOLERANCE:
-        state.best, state.kept = max(both, state.best), state.step
+        state.best = max(both, state.best)
         best.load_state_dict(average.state_dict())
