@@ -62,9 +62,9 @@ POSES: dict[Average, tuple[tuple[bool, int], ...]] = {
     "dihedral": tuple((flip, turns) for flip in (False, True) for turns in range(4)),
 }
 
-#: Largest side of a tile in pixels, so that a block of 2048² with what is around it is one; what its inner edges count nothing, and over how many pixels
-#: more it hands over to the next. What lies beyond the margin changes a trained network's map by
-#: less than 1e-3, at 96 px still by .05.
+#: Largest side of a tile in pixels, so that a block of 2048² passes with what is around it; what
+#: its inner edges count nothing, and over how many pixels more it hands over to the next. What
+#: lies beyond the margin changes a trained network's map by less than 1e-3, at 96 px still by .05.
 TILE = 2560
 MARGIN, RAMP = 160, 32
 
