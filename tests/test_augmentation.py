@@ -116,7 +116,7 @@ def test_the_manifest_tells_where_the_pairs_come_from(tmp_path):
     assert "counts as membrane" in told["notes"][0]
     free = augment_pairs(PAIRS, tmp_path / "b", count=3, preset="axolemma")
     assert (free.notes, free.fill) == ((), "mirror")
-    assert free.settings["turn"] == 0.9
+    assert free.settings["turn"] == 0.7
 
 
 @pytest.mark.parametrize(("count", "rows", "across"), [(2, 1, 2), (5, 2, 4), (30, 6, 4)])
