@@ -251,6 +251,15 @@ def test_the_table_of_volumes_comes_from_the_bench():
         assert f"| {row['joins_s']:.4g} | {row['cells_s']:.4g} | {row['neurons_s']:.4g} |" in driver
 
 
+def test_how_many_sections_it_takes_comes_from_the_bench():
+    found = json.loads((ROOT / "docs" / "results" / "few_sections.json").read_text())
+    lines = (ROOT / "docs" / "training.md").read_text().split("<!-- few -->")[1].splitlines()
+    for row in found:
+        (line,) = (line for line in lines if line.startswith(f"| {row['asked']['count']} |"))
+        cell = line.split("|")[3 if "start" in row["asked"] else 2]
+        assert cell.strip() == f"{row['v_rand']:.4f} / {row['v_info']:.4f}"
+
+
 def said(page: str) -> str:
     """Return a page in one line."""
     return " ".join((ROOT / "docs" / page).read_text(encoding="utf-8").split())
