@@ -26,7 +26,13 @@ RESULTS = Path(__file__).parent.parent / "docs" / "results" / "few_sections.json
 
 def scores(model: Model, pairs: datasets.Pairs) -> dict[str, float]:
     """Score sections at the model's own threshold, and at the best one."""
-    found = axolemma.segment(pairs.images, model=model, polarity="dark", objects="none")
+    found = axolemma.segment(
+        pairs.images,
+        model=model,
+        polarity="dark",
+        objects="none",
+        voxel_size=pairs.voxel_size,
+    )
     # Value 2 does not occur: the challenge's sections are annotated whole.
     result = axolemma.evaluate(found.membrane, pairs.truth)
     return {

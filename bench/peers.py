@@ -74,7 +74,9 @@ def trained(name: str, budget: float, seed: int, rate: float | None) -> dict[str
     with tempfile.TemporaryDirectory() as folder:
         model = fit(pairs, check(TrainSettings, {**asked, "model": network}), Path(folder) / "run")
     unseen = slice(25, 30)
-    maps = segment(pairs.images[unseen], model=model, objects="none").membrane
+    maps = segment(
+        pairs.images[unseen], model=model, objects="none", voxel_size=pairs.voxel_size
+    ).membrane
     scores, threshold = evaluate(maps, pairs.truth[unseen], unthinned=False), model.info.threshold
     best = model.info.training["validation"]["dihedral"]
     return {

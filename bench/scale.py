@@ -59,9 +59,10 @@ def measured(depth: int, side: int, objects: str, average: str, precision: str) 
     settings = check(SegmentSettings, how)
     tile = estimate.tile_of(model.network, precision=precision)
     said = estimate.of_segmenting(stack.shape, settings, tile)
-    segment(stack[:, :256, :256], model=model, **how)
+    told = how | {"voxel_size": (50, 4, 4)}  # else its look would decide, and this is no tissue
+    segment(stack[:, :256, :256], model=model, **told)
     resident()
-    spent, _ = seconds(lambda: segment(stack, model=model, **how), repeats=2)
+    spent, _ = seconds(lambda: segment(stack, model=model, **told), repeats=2)
     return {
         "objects": objects,
         "average": average,

@@ -55,7 +55,13 @@ def annotated(pairs: Pairs, windows: list[Window]) -> Pairs:
 
 def scores(model: Model, pairs: Pairs) -> dict[str, float]:
     test = pairs.slices(SCORED)
-    found = axolemma.segment(test.images, model=model, polarity="dark", objects="none")
+    found = axolemma.segment(
+        test.images,
+        model=model,
+        polarity="dark",
+        objects="none",
+        voxel_size=test.voxel_size,
+    )
     result = axolemma.evaluate(found.membrane, test.truth)
     return {
         "v_rand": result.v_rand(found.threshold),
