@@ -32,7 +32,7 @@ from axolemma.volume import Progress
 from measuring import RESULTS, keep, machine, table
 
 SIZES = ((8, 1024, 1024), (8, 2048, 2048), (8, 4096, 4096))
-OPTIONS = ("--average", "none", "--tile", "1536", "--block")
+OPTIONS = ("--average", "none", "--tile", "1024", "--block")
 BLOCK, FLAT_BLOCK = "2,1024,1024", "8,1024,1024"
 SHARD = (8, 2048, 2048)
 AMPLE = 4000  # MB, where workers are compared
@@ -99,7 +99,7 @@ def driven(source: Path, out: Path, engine: str) -> dict:
     def note(progress: Progress) -> None:
         moments[progress.name, progress.block is None] = time.process_time()
 
-    settings = check(SegmentSettings, {"average": "none", "tile": 1536, "objects": "neurons"})
+    settings = check(SegmentSettings, {"average": "none", "tile": 1024, "objects": "neurons"})
     block = tuple(map(int, FLAT_BLOCK.split(",")))
     with engine_from(engine) as workers:
         record = segment_volume(

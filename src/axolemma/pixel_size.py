@@ -21,7 +21,7 @@ __all__ = ["LOOKED_AT", "likely_enlargement"]
 _FACTORS = tuple(2 ** (octave / 2) for octave in range(-6, 5))
 
 #: Side in pixels of what a network is shown, at least and at most.
-_LEAST, _MOST = 96, 512
+_LEAST, _MOST = 96, 384
 
 #: Side in pixels of the part of a section that can be shown at the smallest size.
 LOOKED_AT = round(_MOST / _FACTORS[0])
@@ -36,7 +36,7 @@ _LEAST_SURE = 0.3
 
 #: Nearer to the model's own size sections are taken for it: a network bears that much, and some
 #: tissues look that much finer than others.
-_ALIKE = 1.3
+_ALIKE = 1.4
 
 
 def likely_enlargement(
@@ -86,16 +86,30 @@ def _share(
 ) -> float | None:
     """Return the share of membrane that a network is sure of; None where sections are too small."""
     sure = unsure = 0
+    times = 2 ** max(0, math.floor(-1 - math.log2(factor)))
     for section in sections:
-        old = [min(side, math.ceil(_MOST / factor)) for side in section.shape]
-        new = [round(side * factor) for side in old]
-        if min(new) < _LEAST:
+        sides = [min(side, math.ceil(_MOST / factor)) for side in section.shape]
+        if min(sides) * factor < _LEAST:
             return None
-        first = [(side - part) // 2 for side, part in zip(section.shape, old, strict=True)]
-        rows, columns = (samples(0, b, a, b) for a, b in zip(old, new, strict=True))
-        part = section[tuple(slice(a, a + b) for a, b in zip(first, old, strict=True))]
+        first = [(side - part) // 2 for side, part in zip(section.shape, sides, strict=True)]
+        part = section[tuple(slice(a, a + b) for a, b in zip(first, sides, strict=True))]
+        part = _coarse(part, times)
+        new = [round(side * factor * times) for side in part.shape]
+        rows, columns = (samples(0, b, a, b) for a, b in zip(part.shape, new, strict=True))
         y, x = (slice(*axis.span) for axis in (rows, columns))
         shown = map_of(resampled(part[None, y, x], rows, columns)[0])
         sure += int((shown > _SURE).sum())
         unsure += int(((shown > _UNSURE) & (shown <= _SURE)).sum())
     return sure / (sure + unsure) if sure + unsure else 0.0
+
+
+def _coarse(section: NDArray[Any], times: int) -> NDArray[Any]:
+    """Average squares of so many pixels along a side, without a copy of the whole in floats."""
+    if times == 1:
+        return section
+    height, width = (side // times for side in section.shape)
+    total = np.zeros((height, width), np.float32)
+    for y in range(times):
+        for x in range(times):
+            total += section[y : y + height * times : times, x : x + width * times : times]
+    return total / times**2

@@ -151,11 +151,13 @@ def _passes(job: Job, do: Callable[..., Results], say: Callable[[str], None]) ->
     usable = [z for z, found in enumerate(contrasts) if found is not None]
     if not usable:
         raise InputError("every section is blank or holds NaN; there is nothing to segment")
-    look = Size(
-        job.source, job.first, tuple(usable), settings.model, settings.polarity, str(device)
-    )
-    likely = float(do("size", look, plan((1,), (1,), (0,)))[0]["factor"][0])
-    pixel = likely if job.voxel_size is None else enlargement(job.voxel_size, info.voxel_size)
+    # Where a size is told it is not doubted: a worker's memory is not for that.
+    pixel = enlargement(job.voxel_size, info.voxel_size)
+    if job.voxel_size is None:
+        look = Size(
+            job.source, job.first, tuple(usable), settings.model, settings.polarity, str(device)
+        )
+        pixel = float(do("size", look, plan((1,), (1,), (0,)))[0]["factor"][0])
     magnification = info.magnification * pixel
     polarity = choose_polarity(
         settings.polarity,
@@ -165,7 +167,7 @@ def _passes(job: Job, do: Callable[..., Results], say: Callable[[str], None]) ->
     notes = notes_on(
         job.voxel_size,
         job.model,
-        likely=likely,
+        likely=pixel,
         polarity=(settings.polarity, polarity),
         masked=[job.first + z for z, found in enumerate(contrasts) if found is None],
         suspect=suspect,
