@@ -32,7 +32,8 @@ LOOKED_AT = round(_MOST / _FACTORS[0])
 _SURE, _UNSURE, _RISES, _OF_TOP, _REACHED = 0.9, 0.1, 1.07, 0.8, 0.48
 
 #: A rise to less than this is none: there are no membranes, or the network does not know them.
-_LEAST_SURE = 0.3
+#: After 300 steps of training it is sure of .32, after 600 of .40, later of .51, in noise of .45.
+_LEAST_SURE = 0.42
 
 #: Nearer to the model's own size sections are taken for it: a network bears that much, and some
 #: tissues look that much finer than others.
