@@ -104,6 +104,18 @@ def test_where_the_share_of_sure_membrane_stops_rising(right):
     assert likely_enlargement([ruler], np.zeros_like) == 1
 
 
+def test_a_network_that_is_never_sure_is_not_asked():
+    """As after some hundred steps of training: its share of sure membrane ends at a third."""
+
+    def map_of(section):
+        factor = 1 / np.median(np.diff(section[0]))
+        map_ = np.full(section.shape, 0.5, np.float32)
+        map_.reshape(-1)[: round(min(0.35, factor) * map_.size)] = 1
+        return map_
+
+    assert likely_enlargement([np.tile(np.arange(2048), (2048, 1))], map_of) == 1
+
+
 def test_cells_as_if_the_size_had_been_told():
     pairs = phantom_pairs((1, 640, 640), seed=12)
     small = at(pairs.images[0], 0.5)
