@@ -181,7 +181,7 @@ def test_pages_and_comparisons_that_cannot_be(call, files, tmp_path, arguments, 
 
 
 def test_what_it_will_take_is_said_before(call, files, monkeypatch):
-    small = ["--width", 4, "--depth", 2, "--crop", 64, "--batch", 1, "--steps", 2]
+    small = ["--width", 4, "--depth", 2, "--crop", 64, "--batch", 1, "--steps", 1]
     job = ["train", "--data", files / "data", *small, "-o", "run"]
     code, _, told = call(*job, "--profile")
     assert code == 0

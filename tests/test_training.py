@@ -127,7 +127,7 @@ def lines():
 def test_it_learns_what_is_dark(tmp_path):
     images, truth = lines()
     model = fit(
-        Pairs("lines", images, truth), settings(steps=120, learning_rate=1e-2), tmp_path / "run"
+        Pairs("lines", images, truth), settings(steps=80, learning_rate=1e-2), tmp_path / "run"
     )
     result = axolemma.segment(images[:1], model=model, precision="fp32")
     assert axolemma.evaluate(result.membrane, truth[:1]).best().score > 0.95
@@ -692,7 +692,7 @@ def test_windows_teach_the_whole_section(tmp_path):
     images, truth = lines()
     windows = np.full_like(truth, IGNORED)
     windows[:, :48, :48] = truth[:, :48, :48]
-    chosen = settings(steps=120, learning_rate=1e-2)
+    chosen = settings(steps=80, learning_rate=1e-2)
     model = fit(Pairs("windows", images, windows), chosen, tmp_path / "run")
     result = axolemma.segment(images[:1], model=model, precision="fp32")
     assert axolemma.evaluate(result.membrane, truth[:1]).best().score > 0.95
