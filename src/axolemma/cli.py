@@ -487,7 +487,6 @@ def _foresee_segmenting(
     """Say what a segmentation will take, and refuse what cannot fit."""
     from axolemma import estimate
     from axolemma.modelfile import load_model
-    from axolemma.predict import enlargement
     from axolemma.segmentation import likely_size
 
     model = load_model(settings.model)
@@ -499,17 +498,14 @@ def _foresee_segmenting(
         precision="bf16" if settings.precision == "int8" else settings.precision,
         device=settings.device,
     )
-    known = settings.voxel_size or stack.voxel_size
-    pixel = enlargement(known, model.info.voxel_size)
-    if known is None:
-        array = stack.array
-        pixel = likely_size(
-            lambda box: array[box.slices],
-            array.shape,
-            model,
-            polarity=settings.polarity,
-            device=settings.device,
-        )
+    pixel = likely_size(
+        lambda box: stack.array[box.slices],
+        stack.array.shape,
+        model,
+        told=settings.voxel_size or stack.voxel_size,
+        polarity=settings.polarity,
+        device=settings.device,
+    )
     seen = estimate.of_segmenting(
         (depth, *stack.array.shape[1:]),
         settings,

@@ -220,15 +220,14 @@ def segment(
     if not usable.size:
         raise InputError("every section is blank or holds NaN; there is nothing to segment")
     seen = stack[usable] if masked else stack
-    pixel = enlargement(chosen.voxel_size, loaded.info.voxel_size)
-    if chosen.voxel_size is None:
-        pixel = likely_size(
-            lambda box: seen[box.slices],
-            seen.shape,
-            loaded,
-            polarity=chosen.polarity,
-            device=device,
-        )
+    pixel = likely_size(
+        lambda box: seen[box.slices],
+        seen.shape,
+        loaded,
+        told=chosen.voxel_size,
+        polarity=chosen.polarity,
+        device=device,
+    )
     magnification = loaded.info.magnification * pixel
     found = choose_polarity(chosen.polarity, seen, magnification=magnification)
     where = choose_device(device)
@@ -309,15 +308,17 @@ def likely_size(
     shape: tuple[int, ...],
     model: Model,
     *,
+    told: tuple[float, float, float] | None = None,
     polarity: Literal["auto"] | Polarity = "auto",
     device: str = "auto",
 ) -> float:
-    """Return by which factor a stack looks as if it had to be enlarged for a model.
+    """Return by which factor a stack has to be enlarged for a model, or looks as if it had to be.
 
-    See `predict.enlargement_by_look`; 1 where the model does not tell the pixel size it learned at.
+    By the voxel size that is `told`, else see `predict.enlargement_by_look`; 1 where the model does
+    not tell the pixel size it learned at.
     """
-    if model.info.voxel_size is None:
-        return 1.0
+    if told is not None or model.info.voxel_size is None:
+        return enlargement(told, model.info.voxel_size)
     return enlargement_by_look(
         model.network,
         read,

@@ -10,7 +10,7 @@ import numpy as np
 
 from axolemma.images import Volume
 from axolemma.pipeline.job import BLOCK, Job
-from axolemma.predict import HALO, choose_device, enlargement, predict_section, ready
+from axolemma.predict import HALO, choose_device, predict_section, ready
 from axolemma.segmentation import likely_size
 from axolemma.settings import SegmentSettings
 
@@ -58,15 +58,14 @@ def outlook(
         bytes_each += 8 + 4 * (1 + (settings.objects == "neurons"))
     device = choose_device(settings.device)
     model = replace(job.model, network=ready(job.model.network, device))
-    pixel = enlargement(job.voxel_size, model.info.voxel_size)
-    if job.voxel_size is None:
-        pixel = likely_size(
-            source.read,
-            source.shape,
-            job.model,
-            polarity=settings.polarity,
-            device=settings.device,
-        )
+    pixel = likely_size(
+        source.read,
+        source.shape,
+        job.model,
+        told=job.voxel_size,
+        polarity=settings.polarity,
+        device=settings.device,
+    )
     side = min(settings.tile, *job.shape[1:])
     channels = 2 * model.info.context + 1
     noise = np.random.default_rng(0).normal(size=(channels, side, side)).astype(np.float32)
