@@ -19,7 +19,7 @@ from axolemma.images import write_tiff
 from axolemma.labels import IGNORED
 from axolemma.metrics import evaluate
 from axolemma.modelfile import load_model, state_hash
-from axolemma.objects import BOUNDARIES
+from axolemma.objects import BOUNDARIES, BOUNDARY
 from axolemma.runs import State
 from axolemma.segmentation import segment
 from axolemma.settings import TrainSettings, check
@@ -508,6 +508,17 @@ def test_a_start_that_training_makes_worse_is_kept(pairs, tmp_path, begun, monke
     monkeypatch.setattr(training, "_choose_boundary", lambda *_: (0.8, {}))
     model = fit(pairs, chosen, tmp_path / "run")
     assert state_hash(model.network) == state_hash(load_model(begun).network)
+
+
+def test_the_boundary_of_cells_is_the_usual_one_unless_another_is_clearly_better(pairs):
+    truth = pairs.truth[:2]
+    # A map that is right parts cells at any boundary, a faint one only at a low boundary.
+    sure, of_sure = training._choose_boundary(truth.astype(np.float32), truth, [0], 0.5)
+    faint, of_faint = training._choose_boundary(truth * np.float32(0.3), truth, [0], 0.8)
+    assert sure == BOUNDARY
+    assert faint <= 0.3
+    assert of_sure["v_rand"] > 0.98
+    assert abs(of_faint["v_rand"] - of_sure["v_rand"]) < 0.01
 
 
 def test_a_run_with_a_start_resumes_bit_for_bit(pairs, tmp_path, begun, monkeypatch):

@@ -9,7 +9,7 @@ from axolemma.objects.fragments import (
     fragments,
     pool_fragments,
 )
-from axolemma.objects.joining import Method, join, join_fragments, join_stack
+from axolemma.objects.joining import BOUNDARY, Method, join, join_fragments, join_stack
 from axolemma.objects.linking import (
     GAP,
     GROWTH,
@@ -25,6 +25,7 @@ from axolemma.objects.tables import Tables, looked_up, subset
 
 __all__ = [
     "BOUNDARIES",
+    "BOUNDARY",
     "DEPTH",
     "GAP",
     "GROWTH",

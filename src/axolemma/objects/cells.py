@@ -29,7 +29,7 @@ from axolemma.geometry import Box
 from axolemma.labels import label_borders
 from axolemma.objects.contacts import Contacts
 from axolemma.objects.fragments import DEPTH, cut_section, pool_fragments
-from axolemma.objects.joining import Method, join, join_fragments, join_stack
+from axolemma.objects.joining import BOUNDARY, Method, join, join_fragments, join_stack
 from axolemma.objects.linking import ways_of
 from axolemma.objects.overlaps import overlap_block
 from axolemma.objects.tables import Tables, looked_up
@@ -43,7 +43,7 @@ BOUNDARIES = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 
 def segment_cells(
     membrane: NDArray[np.floating],
     *,
-    boundary: float = 0.6,
+    boundary: float = BOUNDARY,
     method: Method = "mean",
     threshold: float = 0.5,
     smoothing: float = 2.0,

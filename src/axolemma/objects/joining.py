@@ -19,9 +19,12 @@ from axolemma.objects.overlaps import Evidence
 from axolemma.objects.solvers import multicut
 from axolemma.objects.tables import Tables, places
 
-__all__ = ["Method", "join", "join_fragments", "join_stack"]
+__all__ = ["BOUNDARY", "Method", "join", "join_fragments", "join_stack"]
 
 Method = Literal["multicut", "mean", "threshold"]
+
+#: The usual rise that parts two cells.
+BOUNDARY = 0.6
 
 #: Shares are kept away from 0 and 1, whose odds are infinite.
 _SURE = 1e-3
@@ -61,7 +64,7 @@ def join_fragments(
     tables: Tables,
     width: int,
     *,
-    boundary: float = 0.6,
+    boundary: float = BOUNDARY,
     method: Method = "mean",
     smallest: float = 25.0,
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
@@ -100,7 +103,7 @@ def join_stack(
     sections: Iterable[tuple[Tables, Tables]],
     width: int,
     *,
-    boundary: float = 0.6,
+    boundary: float = BOUNDARY,
     method: Literal["multicut", "mean"] = "mean",
     smallest: float = 25.0,
     beyond: tuple[bool, bool] = (False, False),
