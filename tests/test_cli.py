@@ -173,6 +173,12 @@ def test_suggestions_that_cannot_be(call, files, tmp_path, arguments, match):
         (("compare", "--data", "phantom", "--models", "unet", "--losses", "bec"), "'bce'?"),
         (("compare", "--data", "phantom", "--models", "unet", "--seeds", "x"), "seeds"),
         (("augment", "--data", "data", "--count", "0", "-o", "a"), "count"),
+        (("augment", "--data", "phantom", "--truth-is", "x", "-o", "a"), "--truth-is is one of"),
+        (
+            ("report", "data", "--truth", "data/train-labels.tif", "--truth-is", "x"),
+            "--truth-is is one of",
+        ),
+        (("measure", "data/train-volume.tif", "-o", "a.csv"), "looks like grey values"),
     ],
 )
 def test_pages_and_comparisons_that_cannot_be(call, files, tmp_path, arguments, match):
@@ -234,6 +240,17 @@ def test_only_the_chosen_sections_must_be_sound(call, files, tmp_path):
     code, _, err = call("segment", source, "--model", files / "run", "--slices", "1-2", "-o", "b")
     assert code == 2
     assert "section 1 is constant" in err
+
+
+def test_objects_lie_in_the_sections_of_the_image(call, tmp_path):
+    cells = np.repeat(np.repeat(np.eye(2, dtype=np.uint16) * 3, 8, 0), 8, 1)[None].repeat(2, 0)
+    about = {"voxel_size": (50, 4, 4), "info": {"sections": [5, 6]}}
+    for kind, columns in (("cells", ["section"]), ("neurons", ["first_section", "last_section"])):
+        write_tiff(tmp_path / "a.tif", cells, holds=kind, **about)
+        code, out, err = call("measure", "a.tif", "-o", "a.csv", "--json")
+        assert code == 0, err
+        rows = json.loads(out)["objects"]
+        assert [rows[0][columns[0]], rows[-1][columns[-1]]] == [5, 6]
 
 
 def test_models_and_info(call, files):

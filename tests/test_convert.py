@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 
 from axolemma import convert as room
 from axolemma.convert import convert, parts
@@ -191,6 +192,16 @@ def test_tiff_of_large_numbers(tmp_path):
     with pytest.raises(InputError, match=r"numbers from 0 to 1099511627776, more than the uint32"):
         convert(tmp_path / "a.zarr", tmp_path / "b.tif", kind="labels")
     assert not list(tmp_path.glob("*b.tif*"))
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u8"])
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_labels_of_64_bits(tmp_path, dtype, version):
+    tifffile.imwrite(tmp_path / "a.tif", VOXELS.astype(dtype), photometric="minisblack")
+    convert(tmp_path / "a.tif", tmp_path / "a.zarr", kind="labels", version=version)
+    volume = open_zarr(tmp_path / "a.zarr")
+    assert volume.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(volume.read(Box.of(VOXELS.shape)), VOXELS)
 
 
 @pytest.mark.parametrize("output", ["out.zarr", "out.tif", "precomputed"])

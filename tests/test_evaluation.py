@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,6 +100,23 @@ def test_an_inverted_map_is_refused_with_its_mend(truth, drawn):
     said = evaluate_stacks(stack(membrane), drawn, proposal_is="membrane")
     assert said.scores.best().score == 1
     assert said.read_as == "binary mask, high = membrane (as asked)"
+
+
+def test_a_mask_has_two_values_whatever_they_are(truth, drawn):
+    for low, high in ((0, 1), (0, 255), (3, 200)):
+        mask = np.where(truth == 1, low, high).astype(np.uint16)
+        assert evaluate_stacks(stack(mask), drawn).scores.best().score == 1
+
+
+def test_maps_of_other_ranges_are_refused_by_name(truth, drawn):
+    graded = np.linspace(0, 1, truth.size).reshape(truth.shape)
+    for array, match in (
+        ((graded * 4095).astype(np.uint16), r"highest value of this map is 4095 .* 65535"),
+        (graded * 255, r"spans 0 to 255; rescale it"),
+        (np.where(graded == 0, np.nan, graded), r"not finite"),
+    ):
+        with pytest.raises(InputError, match=rf"proposal.tif: .*{match}"):
+            evaluate_stacks(replace(stack(array), source="proposal.tif"), drawn)
 
 
 def test_labels_are_cells(truth, drawn):

@@ -265,6 +265,15 @@ def test_pages_of_other_shapes_are_left_out_and_said(tmp_path):
     assert "the first of 2 images was read" in read.notes[0]
 
 
+def test_images_of_one_size_are_sections_in_ome_files_too(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as file:
+        for section in noise():
+            file.write(section, metadata={"axes": "YX"}, **PLAIN)
+    read = images.read(tmp_path / "a.ome.tif")
+    np.testing.assert_array_equal(read.array, noise())
+    assert read.notes == ("5 separate images of one size were read as sections",)
+
+
 def test_pyramid_gives_its_full_resolution(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.ome.tif") as file:
         file.write(noise((64, 64)), subifds=1, **PLAIN)
@@ -331,6 +340,14 @@ def test_imagej_voxel_size(tmp_path, unit, spacing, resolution, expected):
     read = images.read(tmp_path / "a.tif")
     assert read.voxel_size == (None if expected is None else pytest.approx(expected, rel=1e-6))
     assert read.notes == ()
+
+
+def test_imagej_axes_may_have_units_of_their_own(tmp_path):
+    metadata = {"axes": "ZYX", "unit": "micron", "yunit": "nm", "zunit": "nm", "spacing": 50}
+    tifffile.imwrite(
+        tmp_path / "a.tif", noise(), imagej=True, resolution=(250, 0.25), metadata=metadata
+    )
+    assert images.read(tmp_path / "a.tif").voxel_size == pytest.approx((50, 4, 4), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -449,6 +466,10 @@ def test_white_is_zero_is_inverted_and_said(tmp_path):
     read = images.read(tmp_path / "a.tif")
     np.testing.assert_array_equal(read.array, 255 - noise())
     assert "0 is white" in read.notes[0]
+    tifffile.imwrite(tmp_path / "b.tif", noise(dtype="int16"), photometric="miniswhite")
+    read = images.read(tmp_path / "b.tif")
+    np.testing.assert_array_equal(read.array, noise())
+    assert read.notes == ("the file says that 0 is white; its int16 were left as they are",)
 
 
 def test_complex_is_refused(tmp_path):
@@ -470,6 +491,20 @@ def test_folder_in_natural_order(tmp_path):
         np.testing.assert_array_equal(read.array[number], noise((8, 9), seed=number))
     picked = images.read(tmp_path, sections=range(9, 11))
     np.testing.assert_array_equal(picked.array, read.array[9:])
+
+
+def test_sections_that_a_folder_lacks_are_missed(tmp_path):
+    for number in (0, 2):
+        images.write_png(tmp_path / f"s{number}.png", noise((8, 9), seed=number))
+    Image.fromarray(noise((8, 9))).save(tmp_path / "s1.bmp")
+    read = images.read(tmp_path)
+    assert read.array.shape == (2, 8, 9)
+    assert read.notes == ("files that are no sections in a folder were left out, 1: s1.bmp",)
+    (tmp_path / "s3.png").symlink_to(tmp_path / "elsewhere.png")
+    with pytest.raises(ImageError, match=r"s3.png: leads to .*elsewhere.png, which is not there"):
+        images.read(tmp_path)
+    with pytest.raises(ImageError, match=r"s3.png: does not exist(?!.*did you mean '.*s3.png')"):
+        images.read(tmp_path / "s3.png")
 
 
 def test_folder_of_tiff_sections(tmp_path):
@@ -581,6 +616,19 @@ def test_constant_sections_are_no_images(tmp_path):
     assert images.read(tmp_path / "a.tif").array[1].max() == 0
     with pytest.raises(ImageError, match=r"section 1 \(and 1 more\) is constant, .* is 0"):
         images.read_image(tmp_path / "a.tif")
+
+
+def test_values_that_outshine_all_others_are_no_images(tmp_path):
+    section = noise().astype("f4")
+    section[2, 3, 4] = -1e30
+    images.write_tiff(tmp_path / "a.tif", section)
+    with pytest.raises(
+        ImageError, match=r"section 2 has values as far off as -1e\+30, .*, 1.55 to 247, "
+    ):
+        images.read_image(tmp_path / "a.tif")
+    section[2, 3, 4] = 2000  # a hot pixel does no harm
+    images.write_tiff(tmp_path / "b.tif", section)
+    images.read_image(tmp_path / "b.tif")
 
 
 def test_infinite_pixels_are_no_images(tmp_path):
@@ -773,3 +821,30 @@ def test_the_number_of_no_cell_may_be_what_is_not_annotated():
 def test_partial_truth_refusals(array, options, match):
     with pytest.raises(ImageError, match=match):
         images.to_truth(stack(array), **options)
+
+
+def test_kinds_of_truth_are_known():
+    with pytest.raises(InputError, match=r"--truth-is is one of auto, .*, not 'membranes'"):
+        images.to_truth(stack(cells()), truth_is="membranes")
+
+
+# --- the numbers of cells
+
+
+def test_labels_keep_their_numbers_but_those_that_mean_none(tmp_path):
+    labels = np.zeros((2, 8, 9), np.uint64)
+    labels[:, :4], labels[:, 6:] = 7, 2**64 - 1
+    tifffile.imwrite(tmp_path / "a.tif", labels, **PLAIN)
+    read = images.read_labels(tmp_path / "a.tif")
+    np.testing.assert_array_equal(read.array, np.where(labels == 7, 7, 0))
+    assert read.array.dtype == np.uint64
+    assert "mean no cell and were read as 0" in read.notes[-1]
+
+
+def test_grey_values_are_no_labels(tmp_path):
+    images.write_tiff(tmp_path / "a.tif", noise())
+    with pytest.raises(ImageError, match=r"a.tif: this looks like grey values \(uint8\)"):
+        images.read_labels(tmp_path / "a.tif")
+    images.write_tiff(tmp_path / "b.tif", cells(), holds="membrane map")
+    with pytest.raises(ImageError, match="says that it holds a membrane map; give cells"):
+        images.read_labels(tmp_path / "b.tif")

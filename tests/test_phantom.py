@@ -1,5 +1,6 @@
 """The phantom: its blocks agree, its truth is closed, its statistics are those of real sections."""
 
+import signal
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from axolemma.datasets import phantom_tissue
 from axolemma.datasets.phantom_tissue import REAL, VOXEL_SIZE, PhantomBlock, phantom
 from axolemma.errors import InputError
 from axolemma.geometry import Box
@@ -183,3 +185,19 @@ def test_shape_must_be_three_positive_sides(shape: tuple[int, ...]) -> None:
 def test_box_must_lie_in_the_volume(box: Box) -> None:
     with pytest.raises(InputError, match="must be a box of at least one voxel inside the volume"):
         phantom(SHAPE, box=box)
+
+
+def test_an_interrupt_waits_for_the_section(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def interrupted(seed: int, z: int, window: Box) -> tuple[int, int, int]:
+        signal.raise_signal(signal.SIGINT)
+        made.append(z)
+        return 0, 0, 0
+
+    monkeypatch.setattr(phantom_tissue, "_section", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        phantom((3, 8, 8))
+    assert made == [0]
+    assert signal.getsignal(signal.SIGINT) is before

@@ -15,7 +15,7 @@ from axolemma.datasets import phantom
 from axolemma.engines import engine_from
 from axolemma.errors import ImageError, IncompleteError, InputError, SettingsError
 from axolemma.geometry import Box
-from axolemma.images import create_zarr, open_volume, open_zarr, read, write_tiff
+from axolemma.images import create_zarr, open_volume, open_zarr, read, traces, write_tiff
 from axolemma.modelfile import load_model, save_model
 from axolemma.objects import link_cells, segment_cells
 from axolemma.pipeline import outlook, segment_volume
@@ -420,7 +420,7 @@ def test_outside_of_the_mask_there_are_no_cells(tmp_path, stack):
     ).membrane
     far = np.s_[:, :, 220:236]
     assert np.abs(map_[far] / 255 - alone[:, :, 120:136]).mean() < 0.02
-    assert record["mask"].endswith("mask.tif")
+    assert record["mask"]["source"].endswith("mask.tif")
     with (
         engine_from("serial") as engine,
         pytest.raises(InputError, match=r"the mask has the shape"),
@@ -587,3 +587,47 @@ def test_a_model_that_was_chosen_from_anew_is_another(tmp_path, stack):
             run(stack, tmp_path / "out.zarr", **options)
     with pytest.raises(SettingsError, match=r"threshold = 0\.4, this one 0\.5"):
         run(stack, tmp_path / "out.zarr", **options)
+
+
+def test_another_image_in_the_file_is_another_job(tmp_path, stack):
+    image = read(stack).array[:2, :256, :256]
+    options = {"objects": "none", "block": (1, 128, 128)}
+    write_tiff(tmp_path / "a.tif", image, voxel_size=SIZE)
+    run(tmp_path / "a.tif", tmp_path / "out.zarr", **options)
+    write_tiff(tmp_path / "a.tif", image[::-1], voxel_size=SIZE)
+    with pytest.raises(SettingsError, match=r"has input.changed = .*begin anew: --overwrite"):
+        run(tmp_path / "a.tif", tmp_path / "out.zarr", **options)
+    for number, section in enumerate(image):
+        (tmp_path / "stack").mkdir(exist_ok=True)
+        write_tiff(tmp_path / f"stack/{number}.tif", section, voxel_size=SIZE)
+    seen = traces(open_volume(tmp_path / "stack"))
+    os.utime(tmp_path / "stack/0.tif", ns=(0, 0))
+    assert traces(open_volume(tmp_path / "stack")) != seen
+
+
+def test_another_image_in_the_store_is_another_job(tmp_path):
+    block = Box.of((2, 96, 96))
+    (volume,) = create_zarr(tmp_path / "a.zarr", block.shape, np.uint8, block=(1, 128, 128))[:1]
+    volume.write(block, np.full(block.shape, 9, np.uint8))
+    seen = traces(open_volume(tmp_path / "a.zarr"))
+    assert traces(open_volume(tmp_path / "a.zarr")) == seen
+    volume.write(block, np.full(block.shape, 8, np.uint8))
+    assert traces(open_volume(tmp_path / "a.zarr")) != seen
+
+
+def test_what_is_refused_leaves_nothing_and_can_be_mended(tmp_path, stack):
+    image = read(stack).array[:2, :256, :256].copy()
+    image[1] = 7
+    write_tiff(tmp_path / "a.tif", image, voxel_size=SIZE)
+    options = {"objects": "none", "block": (1, 128, 128)}
+    with pytest.raises(InputError, match=r"say --bad-sections mask"):
+        run(tmp_path / "a.tif", tmp_path / "out.zarr", **options)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.tif"]
+    run(tmp_path / "a.tif", tmp_path / "out.zarr", bad_sections="mask", **options)
+    # What is no volume is not replaced, whatever was said, nor looked for later.
+    (tmp_path / "other.zarr").mkdir()
+    (tmp_path / "other.zarr/notes.txt").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match="something else than a Zarr is there"):
+            run(tmp_path / "a.tif", tmp_path / "other.zarr", overwrite=overwrite, **options)
+    assert not (tmp_path / "other.zarr.ledger").exists()

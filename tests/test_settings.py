@@ -55,6 +55,8 @@ def test_a_recipe_lies_under_what_is_given():
     ("kind", "values", "match"),
     [
         (TrainSettings, {"data": "x", "stepz": 3}, "unknown setting 'stepz'; did you mean 'steps'"),
+        (TrainSettings, {"data": "x", "width": True}, "'width': no matter of yes or no, got True"),
+        (SegmentSettings, {"model": "m", "tile": False}, "'tile': no matter of yes or no"),
         (TrainSettings, {"data": "x", "batch": 0}, "'batch': .*greater than or equal to 1, got 0"),
         (TrainSettings, {"data": "x", "budget": "soon"}, "'budget': 'soon' is no duration"),
         (TrainSettings, {"data": "x", "budget": 1, "steps": 1}, "budget .* or a number of steps"),

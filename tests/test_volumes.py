@@ -210,6 +210,23 @@ def test_axes_of_length_1_and_units(tmp_path):
     assert any("2 leading axes" in note for note in volume.notes)
 
 
+@pytest.mark.parametrize("axes", ["yx", "xy"])
+def test_an_image_of_two_axes_is_a_section(tmp_path, axes):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    group.create_array("0", data=VOXELS[0], chunks=(16, 16))
+    scale = [{"type": "scale", "scale": [4, 4]}]
+    told = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in axes]
+    datasets = [{"path": "0", "coordinateTransformations": scale}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": told, "datasets": datasets}]}
+    if axes == "xy":
+        with pytest.raises(ImageError, match=r"axes of the image are x, y, where z, y, x"):
+            open_volume(tmp_path / "a.zarr")
+        return
+    found = read(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(found.array, VOXELS[:1])
+    assert found.voxel_size is None  # nobody told how thick it is
+
+
 def _group(path, **ome):
     group = zarr.open_group(path, mode="w")
     group.create_array("0", data=np.zeros((2, 3, 4, 5, 6), np.uint8))

@@ -444,7 +444,7 @@ def segment(
     depth = len(parse_slices(settings.slices, depth)) if settings.slices else depth
     for note in stack.notes:
         _plain(f"note: {note}")
-    folder = Path(output or f"{Path(source).stem}-segmented")
+    folder = Path(output or f"{Path(source).resolve().stem}-segmented")
     _foresee_segmenting(stack, depth, settings, folder)
     with _pixel_bar("segmenting", depth * section[0] * section[1]) as advance:
         _, record = segment_stack(stack, settings, folder, overwrite=overwrite, advance=advance)
@@ -629,12 +629,8 @@ def evaluate(
 
     from axolemma import evaluation, images
 
-    for name, value, known in (
-        ("proposal-is", proposal_is, get_args(evaluation.ProposalIs)),
-        ("truth-is", truth_is or "auto", get_args(images.TruthIs)),
-    ):
-        if value not in known:
-            raise SettingsError(f"--{name} is one of {', '.join(known)}, not '{value}'")
+    if proposal_is not in (known := get_args(evaluation.ProposalIs)):
+        raise SettingsError(f"--proposal-is is one of {', '.join(known)}, not '{proposal_is}'")
     if image is not None and errors is None and report is None:
         raise SettingsError("--image is what the errors are shown over; say --errors or --report")
     drawn, background = _annotated(
@@ -1043,7 +1039,7 @@ def measure(
     from axolemma import images, settings
     from axolemma import measure as room
 
-    stack = images.read(labels)
+    stack = images.read_labels(labels)
     kind = kind or ("cells" if stack.holds == "cells" else "neurons")
     if kind not in ("cells", "neurons"):
         raise SettingsError(f"--kind is cells or neurons, not '{kind}'")
@@ -1058,7 +1054,12 @@ def measure(
     for note in stack.notes:
         _plain(f"note: {note}")
     job = room.measure_cells if kind == "cells" else room.measure_neurons
-    table = job(stack.array, voxel_size=size, gap=gap)
+    table = dict(job(stack.array, voxel_size=size, gap=gap))
+    # Sections are called by their numbers in the image that was segmented, as everywhere.
+    first, *_ = stack.info.get("sections", (0,))
+    for column in ("section", "first_section", "last_section"):
+        if column in table:
+            table[column] = table[column] + first
     room.write_table(output, table)
     if meshes is not None:
         room.write_meshes(meshes, stack.array, voxel_size=size)

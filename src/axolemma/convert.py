@@ -5,6 +5,7 @@ end, with all its levels, or not at all.
 """
 
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -295,7 +296,16 @@ def _appearing(target: str, *, overwrite: bool) -> Iterator[str]:
             old.rename(final)
         raise
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        _removed(partial)
+
+
+def _removed(folder: Path) -> None:
+    """Remove a folder, into which threads that were interrupted may write a little longer."""
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1)
 
 
 def _is_there(target: str) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from axolemma.calibration import Calibration
 from axolemma.errors import InputError
 from axolemma.images import Stack, numbered, parse_slices, read, replacing, write_png
-from axolemma.labels import IGNORED
+from axolemma.labels import IGNORED, distinct
 from axolemma.metrics import (
     SCORE_NAMES,
     SCORES,
@@ -637,9 +637,29 @@ def _read_as(
     what = "map"
     if len(_few_values(array)) <= 2:
         what = "binary mask"
-        if array.dtype.kind == "u" and array.max() == 1:
-            array = array.astype(bool)
+        if array.dtype.kind == "u" and len(values := distinct(array)) == 2:
+            array = array == values[1]
+    _check_range(array, proposal.source)
     return array, kind, f"{what}, high = {kind} ({why})"
+
+
+def _check_range(array: NDArray[Any], source: str) -> None:
+    """Refuse a map whose values are no shares, or seem to be of fewer bits than their type has."""
+    low, high = (array.min(), array.max()) if array.size else (0, 0)
+    if array.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
+        raise InputError(
+            f"{source}: the map holds values that are not finite (NaN or infinity); replace them"
+        )
+    if array.dtype.kind == "f" and not (low >= 0 and high <= 1):
+        raise InputError(
+            f"{source}: a map lies in [0, 1], this one spans {low:g} to {high:g}; rescale it"
+        )
+    top = np.iinfo(array.dtype).max if array.dtype.kind == "u" else 0
+    if array.dtype.itemsize > 1 and 0 < high < top / 2:
+        raise InputError(
+            f"{source}: the highest value of this map is {high} where its type has {top}; stretch"
+            " it over that, or save it as float in [0, 1]"
+        )
 
 
 def _few_values(array: NDArray[Any]) -> NDArray[Any]:

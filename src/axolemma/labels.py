@@ -9,8 +9,10 @@ from scipy import ndimage
 __all__ = [
     "COLOUR_SEED",
     "IGNORED",
+    "RESERVED",
     "colours",
     "distinct",
+    "is_flat",
     "label_borders",
     "pieces",
     "renumbered",
@@ -19,6 +21,13 @@ __all__ = [
 #: In a truth, beside 1 = membrane and 0 = interior: a pixel that the expert did not annotate. It
 #: stands in the truth itself, so that no step between the file and the loss can lose it.
 IGNORED = 2
+
+#: The highest numbers of 64 bits, from this one on, stand for "no cell here": transparent, invalid,
+#: outside.
+RESERVED = 2**64 - 16
+
+#: Share of neighbours in a row that are equal: near 1 in a drawing, below .2 in a micrograph.
+_FLAT = 0.7
 
 #: Of all seeds below 120,000 the one with which the colours of the first 255 labels are farthest
 #: from those of the three numbers before and after them.
@@ -66,6 +75,11 @@ def distinct(array: NDArray[Any]) -> NDArray[Any]:
     """Return the values of a stack (Z, Y, X) once each, in order; NaN as often as in sections."""
     # Section by section: sorting a whole volume at once takes several times its memory.
     return np.unique(np.concatenate([np.unique(section) for section in array]))
+
+
+def is_flat(array: NDArray[Any]) -> bool:
+    """Tell whether a stack (Z, Y, X) has regions of one value, as drawings and labels have."""
+    return bool((array[:, :, 1:] == array[:, :, :-1]).mean() >= _FLAT) if array.size else True
 
 
 def renumbered(labels: NDArray[np.integer], ids: NDArray[np.integer]) -> NDArray[np.uint32]:

@@ -230,10 +230,16 @@ def enlargement(
     factor = math.sqrt(voxel_size[1] * voxel_size[2] / (learned[1] * learned[2]))
     if not 1 / _MISTAKEN_SIZE <= factor <= _MISTAKEN_SIZE:
         raise InputError(
-            f"the image has pixels of {voxel_size[2]:g} nm and the model learned at "
-            f"{learned[2]:g} nm, too far apart to be true; give the right voxel_size, Z,Y,X in nm"
+            f"the image has pixels of {_pixel(voxel_size)} nm and the model learned at "
+            f"{_pixel(learned)} nm, too far apart to be true; give the right voxel_size, Z,Y,X in"
+            " nm"
         )
     return 1.0 if 1 / _SAME_SIZE <= factor <= _SAME_SIZE else factor
+
+
+def _pixel(voxel_size: tuple[float, float, float]) -> str:
+    _, y, x = voxel_size
+    return f"{x:g}" if x == y else f"{y:g} × {x:g}"
 
 
 def enlargement_by_look(

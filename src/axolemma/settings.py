@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -391,6 +391,13 @@ def check(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
         given = _with_recipe(given)
     if given.get("budget") is not None and given.get("steps") is not None:
         raise SettingsError("give a budget in minutes or a number of steps, not both")
+    for name, field in kind.model_fields.items():
+        value = given.get(name, given.get(field.alias or name))
+        # YAML's true would count as 1.
+        if isinstance(value, bool) and bool not in (field.annotation, *get_args(field.annotation)):
+            raise SettingsError(
+                f"setting '{field.alias or name}': no matter of yes or no, got {value}"
+            )
     try:
         return kind.model_validate(given)
     except ValidationError as error:

@@ -12,6 +12,7 @@ from axolemma.images import (
     StackVolume,
     TruthIs,
     Volume,
+    check_truth_is,
     open_volume,
     read,
     split_inside,
@@ -70,6 +71,7 @@ def load(data: str | Path, *, truth_is: TruthIs = "auto", ignore_value: int | No
     DownloadError
         If the challenge's data is absent and cannot be fetched.
     """
+    check_truth_is(truth_is)
     file, inside = split_inside(data)
     known = not file.exists()
     if known and data in NAMES and ignore_value is not None:

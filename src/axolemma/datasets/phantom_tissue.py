@@ -6,9 +6,12 @@ block of the whole bit for bit. The statistics follow those of the 30 sections o
 challenge (Drosophila first instar larva ventral nerve cord, 50 × 4 × 4 nm).
 """
 
-from collections.abc import Mapping
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import MappingProxyType
+from types import FrameType, MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,10 +106,28 @@ def phantom(
         np.empty(box.shape, np.uint8), np.empty(box.shape, np.uint8), np.empty(box.shape, np.uint32)
     )
     for n, z in enumerate(range(box.start[0], box.stop[0])):
-        block.image[n], block.truth[n], block.neurons[n] = _section(
-            seed, z, Box(box.start[1:], box.stop[1:])
-        )
+        with _interrupted_later():
+            block.image[n], block.truth[n], block.neurons[n] = _section(
+                seed, z, Box(box.start[1:], box.stop[1:])
+            )
     return block
+
+
+@contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """Hold Ctrl-C back: numba crashes where an exception meets it taking a tuple apart."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or not callable(before := signal.getsignal(signal.SIGINT)):
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda *what: came.append(what))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        before(*came[0])
 
 
 def _checked(shape: tuple[int, ...], box: Box | None) -> Box:

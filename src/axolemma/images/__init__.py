@@ -4,6 +4,7 @@
 `read`                    TIFF, PNG, JPEG, HDF5, MRC, DM, Zarr, N5 or a folder of sections, as it is
 `read_image`              the same, and checked: finite, no constant section
 `read_truth`              the same, and turned into 1 = membrane
+`read_labels`             the same, and checked: the numbers of cells or neurons
 `write_tiff`              a stack that Fiji opens and `read` gives back bit for bit
 `write_png`               one picture
 `open_volume`             the same files, read box by box
@@ -18,7 +19,7 @@ path; what had to be converted is said in `Stack.notes`, which the caller prints
 """
 
 from axolemma.images.hdf5 import HDF5, Dataset, hdf5_datasets, split_inside
-from axolemma.images.numbers import numbered
+from axolemma.images.numbers import numbered, read_labels
 from axolemma.images.pyramid import Kind, halved
 from axolemma.images.read import read, read_image, section_files
 from axolemma.images.stack import (
@@ -37,8 +38,8 @@ from axolemma.images.tensors import (
     is_precomputed,
     remove_precomputed,
 )
-from axolemma.images.truth import TruthIs, read_truth, to_membrane, to_truth
-from axolemma.images.volume import Boxes, StackVolume, Volume, open_volume
+from axolemma.images.truth import TruthIs, check_truth_is, read_truth, to_membrane, to_truth
+from axolemma.images.volume import Boxes, StackVolume, Volume, open_volume, traces
 from axolemma.images.write import appearing, replacing, write_png, write_tiff, write_tiff_sections
 from axolemma.images.zarrs import (
     ZarrVolume,
@@ -47,6 +48,7 @@ from axolemma.images.zarrs import (
     is_listed,
     is_zarr,
     open_zarr,
+    refuse_in_the_way,
     remove_zarr,
 )
 
@@ -67,6 +69,7 @@ __all__ = [
     "check_finite",
     "check_image",
     "check_pair",
+    "check_truth_is",
     "create_precomputed",
     "create_zarr",
     "enlist_labels",
@@ -82,7 +85,9 @@ __all__ = [
     "parse_slices",
     "read",
     "read_image",
+    "read_labels",
     "read_truth",
+    "refuse_in_the_way",
     "remove_precomputed",
     "remove_zarr",
     "replacing",
@@ -90,6 +95,7 @@ __all__ = [
     "split_inside",
     "to_membrane",
     "to_truth",
+    "traces",
     "write_png",
     "write_tiff",
     "write_tiff_sections",

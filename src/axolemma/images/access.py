@@ -60,6 +60,6 @@ def extra_package(name: str, *, extra: str, path: Path | str) -> ModuleType:
 def _neighbour(path: Path) -> str:
     if not path.parent.is_dir():
         return f"; neither does the folder {path.parent}"
-    names = [p.name for p in path.parent.iterdir()]
+    names = [p.name for p in path.parent.iterdir() if p.name != path.name]
     close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
     return f"; did you mean '{path.with_name(close[0])}'?" if close else ""

@@ -1,17 +1,57 @@
 """The numbers of cells and neurons, in whatever width a file keeps them, as 32 bits."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from axolemma.errors import ImageError
-from axolemma.labels import distinct, renumbered
+from axolemma.images.read import read
+from axolemma.images.stack import Stack
+from axolemma.labels import RESERVED, distinct, is_flat, renumbered
 
-__all__ = ["numbered"]
+__all__ = ["numbered", "read_labels"]
 
-# The highest numbers of 64 bits stand for "no cell here": transparent, invalid, outside.
-RESERVED = 2**64 - 16
+_NONE = "the number 2^64 - 1 and its neighbours mean no cell and were read as 0"
+
+
+def read_labels(path: str | Path) -> Stack:
+    """Read cells or neurons, with the numbers that they have.
+
+    Parameters
+    ----------
+    path
+        Anything that `read` reads.
+
+    Returns
+    -------
+    Stack
+        Integers, 0 = membrane; of 64 bits the highest 16 numbers, which mean no cell, are 0, which
+        a note tells.
+
+    Raises
+    ------
+    ImageError
+        As `read`; and where the file says that it holds something else, or shows grey values.
+    """
+    stack = read(path)
+    array, ours = stack.array, stack.holds in ("cells", "neurons", "fragments")
+    if stack.holds is not None and not ours:
+        raise ImageError(
+            f"{stack.source}: the file says that it holds a {stack.holds}; give cells or neurons,"
+            " cells.tif beside membrane.tif or labels/cells in an OME-Zarr"
+        )
+    if array.dtype.kind not in "iu" or not (ours or is_flat(array)):
+        raise ImageError(
+            f"{stack.source}: this looks like grey values ({array.dtype}), where each cell or"
+            " neuron should have a number of its own; give labels"
+        )
+    if array.dtype == np.uint64 and array.size and array.max() >= RESERVED:
+        array = np.where(array < RESERVED, array, np.uint64(0))
+        return replace(stack, array=array, notes=(*stack.notes, _NONE))
+    return stack
 
 
 def numbered(
@@ -49,7 +89,7 @@ def numbered(
     notes = []
     real = ids[(ids != 0) & (ids < RESERVED)] if ids.dtype == np.uint64 else ids[ids != 0]
     if real.size < np.count_nonzero(ids):
-        notes.append("the number 2^64 - 1 and its neighbours mean no cell and were read as 0")
+        notes.append(_NONE)
     if real.size and real[-1] >= 2**32:
         notes.append(f"{real.size} labels are too high for 32 bits and were numbered anew from 1")
         return renumbered(labels, real), tuple(notes)

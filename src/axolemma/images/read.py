@@ -17,7 +17,7 @@ from axolemma.images.dm import DM, count_dm, read_dm
 from axolemma.images.grey import opaque_grey
 from axolemma.images.hdf5 import HDF5, count_hdf5, read_hdf5, split_inside
 from axolemma.images.mrc import MRC, count_mrc, read_mrc
-from axolemma.images.stack import Stack, check_image, check_sections, span
+from axolemma.images.stack import Stack, check_image, check_sections, native, span
 from axolemma.images.tensors import TensorVolume, is_tensor, open_tensor
 from axolemma.images.tiff import count_tiff, read_tiff
 from axolemma.images.zarrs import ZarrVolume, is_zarr, open_zarr
@@ -35,6 +35,9 @@ FORMAT = (
     | dict.fromkeys(MRC, "MRC")
     | dict.fromkeys(DM, "DM3/DM4")
 )
+
+#: Pictures that are not read, and volumes: in a folder of sections they are missed.
+_LEFT_OUT = {".bmp", ".gif", ".jp2", ".tga", ".webp"} | (FORMAT.keys() - SECTION)
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -72,7 +75,7 @@ def read(path: str | Path, *, sections: Sequence[int] | None = None) -> Stack:
     with access(path):
         folder = path.stat() and path.is_dir()
     stack = _read_folder(path, sections) if folder else _read_file(path, sections, inside)
-    array = np.ascontiguousarray(stack.array, dtype=stack.array.dtype.newbyteorder("="))
+    array = native(stack.array)
     return replace(stack, array=array, range=span(array))
 
 
@@ -112,8 +115,14 @@ def section_files(folder: Path, *, volumes: bool = False) -> list[Path]:
     """Return the visible image files of `folder` in natural order, with HDF5 and MRC if asked."""
     known = FORMAT if volumes else SECTION
     with access(folder):
-        files = [p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file()]
-    return sorted((p for p in files if p.suffix.lower() in known), key=_natural)
+        visible = [p for p in folder.iterdir() if not p.name.startswith(".")]
+        found = [p for p in visible if p.suffix.lower() in known and not p.is_dir()]
+    for path in found:
+        if not path.exists():
+            raise ImageError(
+                f"{path}: leads to {path.readlink()}, which is not there; mend or remove the link"
+            )
+    return sorted(found, key=_natural)
 
 
 def check_file(path: Path) -> None:
@@ -175,7 +184,7 @@ def _read_chunked(volume: ZarrVolume | TensorVolume, sections: Sequence[int] | N
     if array.dtype.kind == "b":
         array, notes = array.astype(np.uint8) * 255, (*notes, "1-bit pixels were read as 0 and 255")
     return Stack(
-        np.ascontiguousarray(array, array.dtype.newbyteorder("=")),
+        native(array),
         span(array),
         volume.voxel_size,
         address,
@@ -236,6 +245,10 @@ def _read_folder(folder: Path, sections: Sequence[int] | None) -> Stack:
                 f" {_form(first)}; the sections of a stack need one size and type"
             )
     notes = dict.fromkeys(note for stack in stacks for note in stack.notes)
+    left = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in _LEFT_OUT)
+    if left:
+        told = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
+        notes[f"files that are no sections in a folder were left out, {len(left)}: {told}"] = None
     same = all(s.voxel_size == first.voxel_size for s in stacks)
     return Stack(
         np.concatenate([s.array for s in stacks]),

@@ -16,9 +16,14 @@ __all__ = [
     "check_finite",
     "check_image",
     "check_pair",
+    "native",
     "parse_slices",
     "span",
 ]
+
+
+#: Standard deviations of a section, one of which most of its values share.
+_OUTSHONE = 30
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +60,14 @@ class Stack:
     holds: str | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
     labels: NDArray[Any] | None = None
+
+
+def native(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array with its bytes in this machine's order, its rows one after the other.
+
+    Of two names that numpy has for one type of 64 bits, what writes files knows but one.
+    """
+    return np.ascontiguousarray(array, np.dtype(array.dtype.newbyteorder("=").str))
 
 
 def span(array: NDArray[Any]) -> tuple[float, float]:
@@ -113,7 +126,8 @@ def check_image(stack: Stack, *, first: int = 0, instead: str = "") -> Stack:
     Raises
     ------
     ImageError
-        For NaN or infinity, and for a section whose pixels are all equal.
+        For NaN or infinity, for a section whose pixels are all equal, and where a few values, such
+        as -1e30 for "no data", are so far off that nothing else can be seen.
     """
     check_finite(stack, instead=instead)
     constant = np.flatnonzero(stack.array.min(axis=(1, 2)) == stack.array.max(axis=(1, 2)))
@@ -124,6 +138,18 @@ def check_image(stack: Stack, *, first: int = 0, instead: str = "") -> Stack:
             f"{stack.source}: section {first + where}{more} is constant, every pixel is"
             f" {stack.array[where, 0, 0]}; leave it out or replace it{instead}"
         )
+    if stack.array.dtype.kind == "f":
+        for z, section in enumerate(stack.array, start=first):
+            y, x = (max(1, side // 512) for side in section.shape)
+            low, high = np.percentile(section[::y, ::x], (1, 99)).tolist()
+            with np.errstate(over="ignore"):
+                spread = float(section.std(dtype=np.float64))
+            if 0 < high - low < spread / _OUTSHONE:
+                far = section.min() if low - section.min() > section.max() - high else section.max()
+                raise ImageError(
+                    f"{stack.source}: section {z} has values as far off as {far:g}, beside which"
+                    f" the others, {low:g} to {high:g}, cannot be told apart; replace them"
+                )
     return stack
 
 

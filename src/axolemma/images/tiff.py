@@ -64,7 +64,7 @@ def count_tiff(path: Path) -> int:
 def _first_series(file: Any) -> tuple[list[Any], tuple[str, ...]]:
     """Return the images to read: the first, or all where each one is a section of its own."""
     found = list(file.series)
-    if len(found) > 1 and not file.is_ome:
+    if len(found) > 1:
         first = found[0]
         if all((s.shape, s.dtype, s.axes) == (first.shape, first.dtype, "YX") for s in found):
             return found, (f"{len(found)} separate images of one size were read as sections",)
@@ -72,7 +72,7 @@ def _first_series(file: Any) -> tuple[list[Any], tuple[str, ...]]:
     if len(found) > 1:
         notes.append(
             f"the first of {len(found)} images was read, {found[0].axes} {found[0].shape};"
-            " the others differ and were left out"
+            " the others were left out"
         )
     if found and len(found[0].levels) > 1:
         notes.append("of a pyramid only the full resolution was read")
@@ -171,9 +171,12 @@ def _values(pixels: NDArray[Any], page: Any, source: str) -> tuple[NDArray[Any],
     if pixels.dtype.kind == "b":
         pixels = pixels.astype(np.uint8) * 255
         notes.append("1-bit pixels were read as 0 and 255")
-    if page.photometric.name == "MINISWHITE" and pixels.dtype.kind == "u":
-        pixels = np.iinfo(pixels.dtype).max - pixels
-        notes.append("the file says that 0 is white, so its values were inverted")
+    if page.photometric.name == "MINISWHITE":
+        if pixels.dtype.kind == "u":
+            pixels = np.iinfo(pixels.dtype).max - pixels
+            notes.append("the file says that 0 is white, so its values were inverted")
+        else:
+            notes.append(f"the file says that 0 is white; its {pixels.dtype} were left as they are")
     if page.photometric.name == "PALETTE" and page.colormap is not None:
         shades = page.colormap
         if bool((shades == shades[0]).all()):
@@ -202,7 +205,8 @@ def _voxel_size(
             meta.get("spacing"),
             *(_inverse(tags.valueof(name)) for name in ("YResolution", "XResolution")),
         )
-        units = (unit,) * 3
+        # ImageJ names the units of the other axes where they differ from that of X.
+        units = (meta.get("zunit", unit), meta.get("yunit", unit), unit)
     else:
         return None, ()
     if all(size is None for size in sizes) or "pixel" in units:

@@ -3,24 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from axolemma.errors import ImageError
+from axolemma.errors import ImageError, SettingsError
 from axolemma.images.numbers import numbered
 from axolemma.images.read import read
 from axolemma.images.stack import Stack, check_finite
-from axolemma.labels import IGNORED, distinct, label_borders
+from axolemma.labels import IGNORED, distinct, is_flat, label_borders
 
-__all__ = ["TruthIs", "read_truth", "to_membrane", "to_truth"]
+__all__ = ["TruthIs", "check_truth_is", "read_truth", "to_membrane", "to_truth"]
 
 TruthIs = Literal["auto", "interior", "membrane", "labels"]
 
 LEAST_INTERIOR = 0.4  # cells fill more of the tissue than this; .73 to .83 in the ISBI 2012 truths
 WORN_AWAY = 0.1  # a class is thin when erosion has left no more of it than this
-FLAT = 0.7  # share of neighbours that are equal: near 1 in a drawing, below .2 in a micrograph
 LOSSY = 0.98  # share of pixels near black or white in a drawing that went through JPEG
 
 
@@ -56,6 +55,12 @@ def read_truth(
     return to_truth(read(path, sections=sections), truth_is=truth_is, ignore_value=ignore_value)
 
 
+def check_truth_is(truth_is: str) -> None:
+    """Raise `SettingsError` unless this is a kind of truth, a word of `TruthIs`."""
+    if truth_is not in (known := get_args(TruthIs)):
+        raise SettingsError(f"--truth-is is one of {', '.join(known)}, not '{truth_is}'")
+
+
 def to_truth(truth: Stack, *, truth_is: TruthIs = "auto", ignore_value: int | None = None) -> Stack:
     """Turn a truth of any convention into 1 = membrane.
 
@@ -84,7 +89,10 @@ def to_truth(truth: Stack, *, truth_is: TruthIs = "auto", ignore_value: int | No
     ------
     ImageError
         If nothing is annotated, or what is has one value only, looks inverted, or is a grey image.
+    SettingsError
+        If there is no such `truth_is`.
     """
+    check_truth_is(truth_is)
     check_finite(truth)
     array = truth.array
     notes: tuple[str, ...] = ()
@@ -197,8 +205,7 @@ def _check_third(array: NDArray[Any], values: NDArray[Any], source: str) -> None
 
 
 def _check_labels(array: NDArray[Any], values: NDArray[Any], source: str, *, sure: bool) -> None:
-    flat = sure or (array[:, :, 1:] == array[:, :, :-1]).mean() >= FLAT
-    if array.dtype.kind == "f" or not flat:
+    if array.dtype.kind == "f" or not (sure or is_flat(array)):
         raise ImageError(
             f"{source}: the truth looks like a grey image ({len(values)} values, {array.dtype});"
             " a truth has two values, or integer labels with 0 for membrane. Threshold it, and save"

@@ -1,7 +1,10 @@
 """Volumes: stacks that are read box by box, whatever they lie in."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,13 +14,16 @@ from numpy.typing import NDArray
 from axolemma.errors import ImageError
 from axolemma.geometry import Box
 from axolemma.images.hdf5 import HDF5, open_hdf5, split_inside
-from axolemma.images.read import check_file, count_sections, open_chunked, read
+from axolemma.images.read import check_file, count_sections, open_chunked, read, section_files
 
-__all__ = ["Boxes", "StackVolume", "Volume", "open_volume"]
+__all__ = ["Boxes", "StackVolume", "Volume", "open_volume", "traces"]
 
 
 #: Bytes of whole sections that are held while a box is cut out of them, if one is no larger.
 SECTIONS_AT_ONCE = 2**26
+
+#: Side in pixels of the parts of a volume that its `traces` are of.
+_TRACED = 64
 
 
 class Boxes(Protocol):
@@ -104,6 +110,27 @@ class StackVolume:
             part = read(self.path, sections=sections[first : first + step]).array
             voxels[first : first + step] = part[:, *box.slices[1:]]
         return voxels
+
+
+def traces(volume: Boxes) -> dict[str, Any]:
+    """Return what is likely to differ once a volume's voxels do, as JSON has it.
+
+    Of a file its bytes and when it was changed; of a folder's sections these together; of anything
+    else a hash of some voxels in the middle of its first, middle and last section.
+    """
+    path = split_inside(volume.source)[0]
+    files = [path] if path.is_file() else section_files(path) if path.is_dir() else []
+    if files:
+        found = [(file.name, (seen := file.stat()).st_size, seen.st_mtime_ns) for file in files]
+        last = datetime.fromtimestamp(max(when for *_, when in found) / 1e9, UTC)
+        digest = hashlib.sha256(json.dumps(found).encode()).hexdigest()
+        return {"changed": last.isoformat(), "files_sha256": digest}
+    whole, hashed = Box.of(volume.shape), hashlib.sha256()
+    y, x = (max(0, side - _TRACED) // 2 for side in volume.shape[1:])
+    for z in sorted({0, volume.shape[0] // 2, volume.shape[0] - 1}):
+        part = Box((z, y, x), (z + 1, y + _TRACED, x + _TRACED)).clip(whole)
+        hashed.update(volume.read(part).tobytes())
+    return {"voxels_sha256": hashed.hexdigest()}
 
 
 def open_volume(address: str | Path, *, level: int = 0) -> Volume:

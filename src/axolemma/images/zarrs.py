@@ -46,6 +46,7 @@ __all__ = [
     "is_listed",
     "is_zarr",
     "open_zarr",
+    "refuse_in_the_way",
     "remove_zarr",
 ]
 
@@ -207,7 +208,8 @@ def open_zarr(address: str | Path, *, level: int = 0) -> ZarrVolume:
     sizes = [_scale(scales[0], levels[n]) for n in (level, max(0, level - 1))]
     factors = (1, 1, 1)
     if all(sizes):
-        z, y, x = (round(a / b) for a, b in zip(sizes[0][-3:], sizes[1][-3:], strict=True))
+        ratios = [round(a / b) for a, b in zip(sizes[0][-3:], sizes[1][-3:], strict=True)]
+        z, y, x = [1] * (3 - len(ratios)) + ratios
         factors = (z, y, x)
     array = found[levels[level]["path"]]
     kind: Kind = "labels" if "image-label" in ome else "image"
@@ -264,8 +266,7 @@ def create_zarr(
     zarr = extra_package("zarr", extra="zarr", path=address)
     if kind == "labels" and dtype.kind not in "ui":
         raise InputError(f"{address}: labels are integers, not {dtype}")
-    if _in_the_way(address):
-        raise InputError(f"{address}: something else than a Zarr is there; choose another place")
+    refuse_in_the_way(address)
     form: Literal[2, 3] = 3 if version == "0.5" else 2
     steps = levels(shape, voxel_size)
     name, scales = address.rsplit("/", 1)[-1], []
@@ -357,8 +358,13 @@ def remove_zarr(address: str | Path) -> None:
     sync(_store(address, writable=True).delete_dir(""))
 
 
+def refuse_in_the_way(address: str) -> None:
+    """Raise `InputError` where a place holds files, and no Zarr that they would be part of."""
+    if _in_the_way(address):
+        raise InputError(f"{address}: something else than a Zarr is there; choose another place")
+
+
 def _in_the_way(address: str) -> bool:
-    """Tell whether a place holds files, and no Zarr that they would be part of."""
     if not is_remote(address):
         place = Path(address)
         if not place.is_dir():
@@ -450,7 +456,7 @@ def _voxel_size(
 ) -> tuple[tuple[float, float, float] | None, tuple[str, ...]]:
     axes = [a if isinstance(a, dict) else {"name": a} for a in multiscale.get("axes", ())][-3:]
     named = [a.get("name", "").lower() for a in axes]
-    if len(axes) == 3 and named != ["z", "y", "x"]:
+    if len(axes) > 1 and named != ["z", "y", "x"][-len(axes) :]:
         raise ImageError(
             f"the axes of {multiscale.get('name', 'the image')} are {', '.join(named)}, where"
             " z, y, x are expected; save it with its axes in that order"

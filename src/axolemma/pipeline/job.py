@@ -11,7 +11,15 @@ import torch
 from axolemma._version import __version__
 from axolemma.calibration import Calibration
 from axolemma.errors import AxolemmaError, ImageError, InputError, SettingsError
-from axolemma.images import Volume, ZarrVolume, create_zarr, open_zarr, parse_slices, remove_zarr
+from axolemma.images import (
+    Volume,
+    ZarrVolume,
+    create_zarr,
+    open_zarr,
+    parse_slices,
+    remove_zarr,
+    traces,
+)
 from axolemma.modelfile import Model, load_model, state_hash
 from axolemma.pipeline.mask import Mask
 from axolemma.pipeline.works import FORM
@@ -25,6 +33,9 @@ __all__ = ["BLOCK", "Job"]
 
 #: Sides of a block that is written, ZYX: a shard of the results.
 BLOCK = (8, 2048, 2048)
+
+#: What the files of a ledger are called that tell which volumes of the output were made.
+_MADE = "made-"
 
 #: What lies in the output only as long as passes need it.
 PASSING = ("uncalibrated", "fragments")
@@ -121,8 +132,11 @@ class Job:
                 "source": self.source.source,
                 "shape": list(self.source.shape),
                 "dtype": str(self.source.dtype),
+                **traces(self.source),
             },
-            "mask": None if self.mask is None else self.mask.volume.source,
+            "mask": None
+            if (mask := self.mask) is None
+            else {"source": mask.volume.source, **traces(mask.volume)},
             "output": self.out,
             "weights_sha256": state_hash(self.model.network),
             "calibration": None if self.calibration is None else list(self.calibration),
@@ -153,7 +167,7 @@ class Job:
     ) -> list[ZarrVolume]:
         """Make a volume of the results, or open it where an earlier run made it."""
         address = f"{self.out}/{name}".rstrip("/")
-        made = self.folder / f"made-{holds.replace(' ', '-')}"
+        made = self.folder / f"{_MADE}{holds.replace(' ', '-')}"
         if made.is_file():
             try:
                 return _all_levels(address)
@@ -188,6 +202,10 @@ class Job:
         except ImageError:
             return Path(self.out).exists()
         return True
+
+    def began(self) -> bool:
+        """Tell whether this or an earlier run has made anything of the output."""
+        return any(self.folder.glob(f"{_MADE}*"))
 
     def clean(self) -> None:
         """Remove what only the passes needed, and what killed writers left behind."""

@@ -19,7 +19,7 @@ from axolemma._version import __version__
 from axolemma.calibration import Calibration
 from axolemma.engines import Engine
 from axolemma.errors import InputError
-from axolemma.images import Volume, ZarrVolume, remove_zarr, replacing
+from axolemma.images import Volume, ZarrVolume, refuse_in_the_way, remove_zarr, replacing
 from axolemma.objects import (
     GAP,
     GROWTH,
@@ -116,6 +116,7 @@ def segment_volume(
     started = time.monotonic()
     job = Job.of(source, out.rstrip("/"), settings, block, ledger, mask)
     job.precision(choose_device(settings.device))
+    refuse_in_the_way(job.out)
     finished = job.folder / "run.json"
     if overwrite:
         if (job.folder / "settings.json").is_file():
@@ -123,18 +124,26 @@ def segment_volume(
         remove_zarr(job.out)
     elif not job.folder.is_dir() and job.is_there():
         raise InputError(f"{out}: this is there already; choose a new place, or say --overwrite")
-    with Ledger(job.folder, job.identity) as books:
-        if finished.is_file():
-            job.clean()  # The run may have been killed before it did.
-            say(f"the run in {job.folder} is finished already")
-            record: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
-            return record
-        do = partial(run, ledger=books, engine=engine, advance=advance)
-        record = _passes(job, do, say)
-        record["seconds"] = round(time.monotonic() - started, 3)
-        with replacing(finished) as beside:
-            beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        job.clean()
+    mine = False
+    try:
+        with Ledger(job.folder, job.identity) as books:
+            mine = True
+            if finished.is_file():
+                job.clean()  # The run may have been killed before it did.
+                say(f"the run in {job.folder} is finished already")
+                record: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
+                return record
+            do = partial(run, ledger=books, engine=engine, advance=advance)
+            record = _passes(job, do, say)
+            record["seconds"] = round(time.monotonic() - started, 3)
+            with replacing(finished) as beside:
+                beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            job.clean()
+    except InputError:
+        # What was refused before anything was made leaves nothing: mended, it may be another job.
+        if mine and not job.began():
+            shutil.rmtree(job.folder)
+        raise
     return record
 
 

@@ -361,7 +361,7 @@ def _settle(folder: Path, settings: Mapping[str, Any]) -> None:
     for key, old, new in _differences(there, asked):
         raise SettingsError(
             f"{folder}: the job there has {key} = {old}, this one {new}; repeat its settings to go"
-            " on, or choose another folder"
+            " on, choose another folder, or begin anew: --overwrite"
         )
 
 
