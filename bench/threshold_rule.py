@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from axolemma import datasets
-from axolemma.metrics import THRESHOLDS, evaluate, smoothed
+from axolemma.metrics import THRESHOLDS, USUAL_THRESHOLD, evaluate, smoothed, steady_choice
 from axolemma.modelfile import load_model
 from axolemma.predict import membrane_map
 from axolemma.training import MOST_CHOOSING, spread
@@ -53,6 +53,12 @@ def main() -> None:
             for (where, sections), times, given in product(
                 (("held out", validated), ("twelve", twelve)), SMOOTHED, GIVEN_AWAY
             )
+        }
+        rules |= {
+            f"{where}, as it is": steady_choice(
+                np.mean(both, axis=0)[:, sections].mean(axis=1), THRESHOLDS, USUAL_THRESHOLD
+            )
+            for where, sections in (("held out", validated), ("twelve", twelve))
         }
         rules |= {f"always {THRESHOLDS[t]:.1f}": t for t in range(4, 9)}
         rules["the best, having seen the truth"] = int(

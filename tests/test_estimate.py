@@ -40,12 +40,14 @@ def test_memory_is_bounded_by_the_tile_and_linear_in_the_stack():
 
 def test_training():
     settings = check(TrainSettings, {"data": "phantom", "steps": 1000})
-    some = of_training((30, 512, 512), settings, TILE, minutes=10)
+    some = of_training((30, 512, 512), settings, TILE, minutes=10, enough=10**9)
     more = settings.model_copy(update={"batch": 8})
-    assert of_training((30, 512, 512), more, TILE, minutes=10).memory > some.memory
+    assert of_training((30, 512, 512), more, TILE, minutes=10, enough=10**9).memory > some.memory
     assert some.seconds > 1000 * 4 * 256**2 * 1e-7
     timed = settings.model_copy(update={"steps": None})
-    assert of_training((30, 512, 512), timed, TILE, minutes=10).seconds == 600
+    assert of_training((30, 512, 512), timed, TILE, minutes=10, enough=10**9).seconds == 600
+    early = of_training((30, 512, 512), timed, TILE, minutes=10, enough=1000)
+    assert early.seconds == some.seconds < 600
 
 
 def test_it_is_said_in_one_line():

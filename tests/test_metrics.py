@@ -18,6 +18,8 @@ from axolemma.errors import InputError
 from axolemma.metrics import (
     SCORE_NAMES,
     THRESHOLDS,
+    TOLERANCE,
+    USUAL_THRESHOLD,
     Scores,
     contingency,
     evaluate,
@@ -222,6 +224,10 @@ def test_the_threshold_to_use_elsewhere_is_no_lucky_one():
     # Smoothed once .5: (.5 + 2·.92 + .9)/4 = .81; .6: (.92 + 2·.9 + .91)/4 = .9075; .7: .88;
     # .4: .555, .8: .7525; twice .5: .77, .6: .876, .7: .855; three times .6: .845, .7: .825
     assert scores.choose_threshold() == pytest.approx(0.6)
+    # The usual one, if it is nearly as good.
+    for slope, chosen in ((TOLERANCE / 5, USUAL_THRESHOLD), (TOLERANCE, 0.9), (-TOLERANCE, 0.1)):
+        curve[:] = 0.9 + slope * np.arange(11)
+        assert scores.choose_threshold() == pytest.approx(chosen)
     # On a plateau its middle is taken, far from both cliffs.
     curve[4:9] = 0.92
     curve[9:] = curve[3::-1][:2]

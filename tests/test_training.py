@@ -138,13 +138,31 @@ def test_a_first_step_promises_nothing(monkeypatch):
     """It compiles: a thousand like it would take hours."""
     now = 0.0
     monkeypatch.setattr(training.time, "monotonic", lambda: now)
-    clock = training._Clock(settings(steps=101), State(), ending=0, boundaries=0)
+    clock = training._Clock(settings(steps=101), State(), ending=0, boundaries=0, enough=500)
     now = 30.0
     assert clock.seconds_left(State(step=1)) is None
     now = 31.0
     assert clock.seconds_left(State(step=11)) == pytest.approx(9)
-    again = training._Clock(settings(steps=101), State(step=51), ending=0, boundaries=0)
+    again = training._Clock(settings(steps=101), State(step=51), ending=0, boundaries=0, enough=500)
     assert again.seconds_left(State(step=52)) is None
+
+
+def test_a_budget_ends_early_where_more_gains_nothing(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(training.time, "monotonic", lambda: now)
+    timed = settings(steps=None, budget=1)
+    assert training.enough_steps(timed, 10) == training.LEAST_STEPS
+    many = 8 * training.LEAST_STEPS * timed.batch * timed.crop**2
+    assert training.enough_steps(timed, many) == 8 * training.LEAST_STEPS * training.PASSES
+    clock = training._Clock(timed, State(), ending=0, boundaries=0, enough=100)
+    assert clock.seconds_left(State(step=1)) == 60
+    now = 10.0
+    assert clock.done(State(step=51)) == 0.51
+    assert clock.seconds_left(State(step=51)) == pytest.approx(10 / 50 * 49)
+    assert clock.done(State(step=100)) == 1
+    now = 45.0
+    assert clock.done(State(step=51)) == 0.75
+    assert clock.seconds_left(State(step=51)) == 15
 
 
 def test_seed_decides_everything_but_the_data(pairs, tmp_path):

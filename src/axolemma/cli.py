@@ -280,9 +280,11 @@ def _show_laps(seconds: dict[str, float]) -> None:
 def _foresee_training(pairs: "Pairs", settings: "TrainSettings", run: Path) -> None:
     """Say what a training will take, and refuse what cannot fit."""
     from axolemma import estimate
-    from axolemma.training import DEFAULT_MINUTES, begin, split
+    from axolemma.labels import IGNORED
+    from axolemma.training import DEFAULT_MINUTES, begin, enough_steps, split
 
-    used, _ = split(settings, len(pairs.images))
+    used, held_out = split(settings, len(pairs.images))
+    learned = pairs.truth[[z for z in used if z not in held_out]]
     settings, _, _, network = begin(settings)
     # A quarter of a crop tells a pixel's share of a step.
     side = max(64, settings.crop // 2)
@@ -299,6 +301,7 @@ def _foresee_training(pairs: "Pairs", settings: "TrainSettings", run: Path) -> N
         settings,
         step,
         minutes=settings.budget or DEFAULT_MINUTES,
+        enough=enough_steps(settings, int((learned != IGNORED).sum())),
         itemsize=pairs.images.dtype.itemsize,
     )
     estimate.refuse_what_cannot_fit(

@@ -217,6 +217,7 @@ def of_training(
     step: Tile,
     *,
     minutes: float,
+    enough: int,
     itemsize: int = 1,
 ) -> Estimate:
     """Estimate a training.
@@ -229,22 +230,24 @@ def of_training(
         What is asked for.
     step
         From `tile_of`, learning.
-    minutes
-        What it takes where no number of steps is given.
+    minutes, enough
+        What it takes at most where no number of steps is given, and after how many it ends.
     itemsize
         Bytes of a grey value.
     """
     pixels, voxels = settings.batch * settings.crop**2, math.prod(shape)
     judged = math.prod(shape[1:]) * max(1, shape[0] // 8)
     # A prediction is about a third of a step.
-    seconds = step.seconds * (pixels * (settings.steps or 0) + judged * PREDICTIONS / 3)
+    seconds = step.seconds * (pixels * (settings.steps or enough) + judged * PREDICTIONS / 3)
+    if settings.steps is None:
+        seconds = min(seconds, 60 * minutes)
     # Grey values as they are and normalised, truth, thickened truth; maps of validation.
     held = voxels * (itemsize + 4 + 2) + judged * (12 + 2 * TILE)
     # The network, its gradient, two averages and the optimizer's two moments.
     memory = BASE + 6 * step.weights + pixels * (KEPT * step.kept + 16) + held
     # The state, beside the one that it replaces.
     disk = 11 * step.weights
-    return Estimate(60 * minutes if settings.steps is None else seconds, memory, disk)
+    return Estimate(seconds, memory, disk)
 
 
 def free_memory() -> float:

@@ -148,7 +148,7 @@ class TrainSettings(_Settings):
         which flatters; for a last model of few sections, or of all. Written ``validate`` on the
         command line and in YAML.
     budget
-        Minutes of wall-clock time, validation included.
+        Minutes of wall-clock time, validation included, at most: see `training.enough_steps`.
     steps
         Steps instead of minutes: the result then does not depend on the machine's speed.
     seed

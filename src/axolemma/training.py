@@ -25,7 +25,7 @@ from axolemma.engines.cores import cores
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import parse_slices
 from axolemma.labels import IGNORED
-from axolemma.metrics import evaluate, smoothed
+from axolemma.metrics import TOLERANCE, evaluate, steady_choice
 from axolemma.modelfile import Model, ModelInfo, load_model, save_model, state_hash
 from axolemma.objects import BOUNDARIES, BOUNDARY, contacts, fragments, merge
 from axolemma.predict import (
@@ -42,7 +42,7 @@ from axolemma.predict import (
 from axolemma.runs import Metrics, State, Weights, load_state, open_run, save_state
 from axolemma.settings import TrainSettings, check
 
-__all__ = ["Laps", "Progress", "begin", "fit", "schedule", "split", "train"]
+__all__ = ["Laps", "Progress", "begin", "enough_steps", "fit", "schedule", "split", "train"]
 
 #: Shares of the budget at which the averaged weights are validated; the last one chooses too.
 VALIDATIONS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9)
@@ -50,8 +50,9 @@ VALIDATIONS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9)
 #: Minutes of training where neither a budget nor a number of steps is given.
 DEFAULT_MINUTES = 10.0
 
-#: Validations whose scores differ by less can hardly be told apart.
-TOLERANCE = 0.0025
+#: Where minutes are given they end early, once all annotated pixels were seen so often and so many
+#: steps were done: on six folds of 25 sections no more was gained (docs/training.md).
+PASSES, LEAST_STEPS = 400, 3000
 
 #: Sections at most to judge by where none are held out, and to choose the boundary from.
 MOST_JUDGED, MOST_CHOOSING = 5, 12
@@ -328,12 +329,16 @@ def fit(
         state = load_state(run, weights)
         say(f"going on in {run} from step {state.step}")
     metrics = Metrics(run / "metrics.jsonl", up_to=state.step if resumed else -1, mine=team.first)
+    enough = enough_steps(settings, int((truth[train_set] != IGNORED).sum()))
+    if settings.steps is None:
+        say(f"{enough:,} steps at most: more gain nothing on so few sections (--steps insists)")
     # A validation predicts in 4 poses; the last ones in 4, then in 2, then in 8.
     clock = _Clock(
         settings,
         state,
         ending=1 + (2 * len(deciding) + 8 * len(choosing)) / (4 * len(judged)),
         boundaries=len(choosing),
+        enough=enough,
     )
 
     def mapped(candidate: nn.Module, kind: Average, sections: list[int]) -> NDArray[np.float32]:
@@ -568,11 +573,8 @@ def _choose_boundary(
             cells = np.where(counted, merge(pieces, found, boundary=boundary), 0)
             score = evaluate(cells, truth[z], proposal_is="cells", where=counted, unthinned=False)
             scores[b, z] = [score.at(0.5, name).score for name in ("v_rand", "v_info")]
-    # Smoothed as thresholds are: a boundary may win by one lucky contact. The usual one, unless it
-    # does clearly worse: cells known by heart part well at any.
-    mean = smoothed(scores.mean(axis=(1, 2)))
-    good = np.flatnonzero(mean >= mean.max() - TOLERANCE)
-    chosen = int(min(good, key=lambda b: abs(BOUNDARIES[b] - BOUNDARY)))
+    # Cells that are known by heart part well at any boundary.
+    chosen = steady_choice(scores.mean(axis=(1, 2)), BOUNDARIES, BOUNDARY)
     v_rand, v_info = scores[chosen, judged].mean(axis=0).tolist()
     return BOUNDARIES[chosen], {"v_rand": v_rand, "v_info": v_info}
 
@@ -654,11 +656,18 @@ class _Clock:
     """How much of the budget is spent; in steps, or in seconds over all starts of the run."""
 
     def __init__(
-        self, settings: TrainSettings, state: State, *, ending: float, boundaries: int
+        self,
+        settings: TrainSettings,
+        state: State,
+        *,
+        ending: float,
+        boundaries: int,
+        enough: int,
     ) -> None:
         self._ending = ending  # the last validation and the thresholds, in validations
         self._boundaries = boundaries  # sections that choose the boundary
-        self._steps = settings.steps
+        self._timed = settings.steps is None
+        self._steps = settings.steps or enough
         self._budget = 60 * (settings.budget or DEFAULT_MINUTES)
         self._before = state.seconds
         self._first_step = state.step
@@ -668,24 +677,38 @@ class _Clock:
         return self._before + time.monotonic() - self._started
 
     def done(self, state: State) -> float:
-        if self._steps is not None:
-            return min(1.0, state.step / self._steps)
-        reserve = min(self._end(state), self._budget / 5)
-        return min(1.0, self.elapsed() / (self._budget - reserve))
+        done = state.step / self._steps
+        if self._timed:
+            reserve = min(self._end(state), self._budget / 5)
+            done = max(done, self.elapsed() / (self._budget - reserve))
+        return min(1.0, done)
 
     def seconds_left(self, state: State) -> float | None:
         """Return how long it will take yet, None after the first step alone, which compiles."""
-        if self._steps is None:
-            return max(0.0, self._budget - self.elapsed())
+        most = max(0.0, self._budget - self.elapsed()) if self._timed else None
         if state.step <= self._first_step + 1:
             self._compiled = time.monotonic()
-            return None
+            return most
         pace = (time.monotonic() - self._compiled) / (state.step - self._first_step - 1)
-        return pace * (self._steps - state.step) + self._end(state)
+        left = pace * (self._steps - state.step) + self._end(state)
+        return left if most is None else min(left, most)
 
     def _end(self, state: State) -> float:
         """Return how long what follows the last step will take, in seconds."""
         return self._ending * state.validation_seconds + self._boundaries * state.boundary_seconds
+
+
+def enough_steps(settings: TrainSettings, annotated: int) -> int:
+    """Return after how many steps a training in minutes gains nothing more.
+
+    Parameters
+    ----------
+    settings
+        Its `batch` and `crop`.
+    annotated
+        Pixels to learn from that are annotated.
+    """
+    return max(LEAST_STEPS, math.ceil(PASSES * annotated / (settings.batch * settings.crop**2)))
 
 
 def schedule(done: float, step: int, kind: str = "cosine") -> float:

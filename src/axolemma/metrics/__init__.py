@@ -16,12 +16,15 @@ from axolemma.metrics.contingency import Contingency, contingency
 from axolemma.metrics.evaluation import (
     SCORE_NAMES,
     THRESHOLDS,
+    TOLERANCE,
+    USUAL_THRESHOLD,
     ProposalIs,
     Scores,
     Sections,
     evaluate,
     interior_map,
     smoothed,
+    steady_choice,
 )
 from axolemma.metrics.instances import (
     CellPrecision,
@@ -74,6 +77,8 @@ __all__ = [
     "SCORE_NAMES",
     "STACK_SCORES",
     "THRESHOLDS",
+    "TOLERANCE",
+    "USUAL_THRESHOLD",
     "AdaptedRand",
     "BettiErrors",
     "BettiMatching",
@@ -135,6 +140,7 @@ __all__ = [
     "skimage_rand",
     "skimage_voi",
     "smoothed",
+    "steady_choice",
     "thin",
     "v_info",
     "v_rand",

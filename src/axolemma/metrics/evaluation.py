@@ -17,16 +17,25 @@ from axolemma.metrics.thinning import label_cells
 __all__ = [
     "SCORE_NAMES",
     "THRESHOLDS",
+    "TOLERANCE",
+    "USUAL_THRESHOLD",
     "ProposalIs",
     "Scores",
     "Sections",
     "evaluate",
     "interior_map",
     "smoothed",
+    "steady_choice",
 ]
 
 #: The challenge's thresholds: 0, 0.1, … by repeated addition, so the last is 0.9999999999999999.
 THRESHOLDS: tuple[float, ...] = tuple(np.cumsum([0.0] + [0.1] * 10).tolist())
+
+#: The threshold that does well where nothing else is known (docs/decisions/0003-threshold.md).
+USUAL_THRESHOLD = 0.6
+
+#: Scores of a few sections that differ by less can hardly be told apart.
+TOLERANCE = 0.0025
 
 #: The scores that `evaluate` computes, thinned unless their name says otherwise.
 SCORE_NAMES = ("v_rand", "v_info", "v_rand_unthinned", "v_info_unthinned")
@@ -77,13 +86,10 @@ class Scores:
     def choose_threshold(self) -> float:
         """Return the threshold to use on other sections, when these are validation sections.
 
-        A few validation sections make a ragged curve: a threshold can win by one lucky gap. So
-        V_rand and V_info are averaged and the curve is smoothed, see `smoothed`; of equal ones the
-        middle one is taken.
+        By the mean of V_rand and V_info, see `steady_choice`.
         """
-        curve = smoothed((self.curve("v_rand") + self.curve("v_info")) / 2)
-        ties = np.flatnonzero(curve >= curve.max() - 1e-12)
-        return self.thresholds[int(ties[(len(ties) - 1) // 2])]
+        curve = (self.curve("v_rand") + self.curve("v_info")) / 2
+        return self.thresholds[steady_choice(curve, self.thresholds, USUAL_THRESHOLD)]
 
     def at(self, threshold: float, name: str = "v_rand") -> SplitMerge:
         """Return the stack's score `name` at one threshold: the mean over its sections."""
@@ -132,6 +138,33 @@ def smoothed(curve: NDArray[np.float64], *, times: int = 3) -> NDArray[np.float6
         padded = np.concatenate((curve[:1], curve, curve[-1:]))
         curve = padded[:-2] / 4 + padded[1:-1] / 2 + padded[2:] / 4
     return curve
+
+
+def steady_choice(
+    curve: NDArray[np.float64], values: Sequence[float] | NDArray[np.float64], usual: float
+) -> int:
+    """Choose a setting for other sections by the scores of a few.
+
+    A few sections make a ragged curve: a setting can win by one lucky gap. So the curve is
+    smoothed, and of those within `TOLERANCE` of its best the nearest to the usual one is taken.
+
+    Parameters
+    ----------
+    curve
+        One mean score for each setting.
+    values
+        The settings, in order.
+    usual
+        What does well elsewhere.
+
+    Returns
+    -------
+    int
+        Which of them.
+    """
+    curve = smoothed(curve)
+    good = np.flatnonzero(curve >= curve.max() - TOLERANCE)
+    return int(good[np.abs(np.asarray(values)[good] - usual).argmin()])
 
 
 def interior_map(
