@@ -3,13 +3,13 @@
     python bench/time_to_accuracy.py --budgets 1m 2m 10m --seeds 0 1 2
     python bench/time_to_accuracy.py --budgets 30m --keep FOLDER    # keeps what it made
 
-The schedule depends on the budget, so a short training is no long one that was stopped; a long one ends
-early, see docs/training.md. Trains on
-the challenge's sections 0-24, segments 25-29 in every way of averaging, and scores them once, at
-the threshold that validation chose, all by the command line, as a user would; validation is part
-of the budget. The five sections are looked at by nothing but this script. Writes
-``docs/results/time_to_accuracy.json``, from which the tables in README.md and docs/training.md are
-taken; what is in it with the same budget and seed on the same processor is not run again.
+The schedule depends on the budget, so a short training is no long one that was stopped; a long one
+ends early, see docs/training.md. Trains on the challenge's sections 0-24, segments 25-29 in every
+way of averaging, and scores them once, at the threshold that validation chose, all by the command
+line, as a user would; validation is part of the budget. The five sections are looked at by nothing
+but this script. Writes ``docs/results/time_to_accuracy.json``, from which the tables in README.md
+and docs/training.md are taken; what is in it with the same budget and seed on the same processor is
+not run again.
 """
 
 import argparse
