@@ -24,8 +24,8 @@ from axolemma.modelfile import Model
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "few_sections.json"
 
 
-def scores(model: Model, pairs: datasets.Pairs) -> dict[str, float]:
-    """Score sections at the model's own threshold, and at the best one."""
+def scores(model: Model, pairs: datasets.Pairs) -> tuple[axolemma.Scores, dict[str, float]]:
+    """Score sections; return all scores, and those at the model's own threshold and at the best."""
     found = axolemma.segment(
         pairs.images,
         model=model,
@@ -33,10 +33,9 @@ def scores(model: Model, pairs: datasets.Pairs) -> dict[str, float]:
         objects="none",
         voxel_size=pairs.voxel_size,
     )
-    # Value 2 does not occur: the challenge's sections are annotated whole.
+    # Value 2 does not occur: the sections that are scored are annotated whole.
     result = axolemma.evaluate(found.membrane, pairs.truth)
-    return {
-        "threshold": found.threshold,
+    return result, {
         "v_rand": result.v_rand(found.threshold),
         "v_info": result.v_info(found.threshold),
         "best_v_rand": result.best("v_rand").score,
@@ -96,7 +95,8 @@ def main() -> None:
                     seed=row["seed"],
                     **{**{k: v for k, v in shared.items() if k != "width"}, **begun},
                 )
-            found.append({"asked": asked, **scores(model, pairs.slices(test))})
+            _, told = scores(model, pairs.slices(test))
+            found.append({"asked": asked, "threshold": model.info.threshold, **told})
             with replacing(options.results) as partial:
                 partial.write_text(json.dumps(found, indent=1) + "\n")
             way = f"from {about}" if "start" in row else "from scratch"

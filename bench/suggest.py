@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import axolemma
+import few_sections
 from axolemma import datasets
 from axolemma.datasets import Pairs
 from axolemma.images import replacing
@@ -54,22 +55,8 @@ def annotated(pairs: Pairs, windows: list[Window]) -> Pairs:
 
 
 def scores(model: Model, pairs: Pairs) -> dict[str, float]:
-    test = pairs.slices(SCORED)
-    found = axolemma.segment(
-        test.images,
-        model=model,
-        polarity="dark",
-        objects="none",
-        voxel_size=test.voxel_size,
-    )
-    result = axolemma.evaluate(found.membrane, test.truth)
-    return {
-        "v_rand": result.v_rand(found.threshold),
-        "v_info": result.v_info(found.threshold),
-        "best_v_rand": result.best("v_rand").score,
-        "best_v_info": result.best("v_info").score,
-        "pixel_error": float(result.pooled["pixel_error"].min()),
-    }
+    result, told = few_sections.scores(model, pairs.slices(SCORED))
+    return told | {"pixel_error": float(result.pooled["pixel_error"].min())}
 
 
 def main() -> None:

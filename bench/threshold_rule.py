@@ -46,19 +46,18 @@ def main() -> None:
         held_out, validated = result["sections"], result["validated_on"]
         learned = [z for z in result["learned_from"] if z not in validated]
         twelve = validated + spread(learned, MOST_CHOOSING - len(validated))
+        chosen_on = (("held out", validated), ("twelve", twelve))
         rules = {
             f"{where}, smoothed {times} times, {given:g} given away": chosen(
                 np.mean(both, axis=0)[:, sections].mean(axis=1), times, given
             )
-            for (where, sections), times, given in product(
-                (("held out", validated), ("twelve", twelve)), SMOOTHED, GIVEN_AWAY
-            )
+            for (where, sections), times, given in product(chosen_on, SMOOTHED, GIVEN_AWAY)
         }
         rules |= {
             f"{where}, as it is": steady_choice(
                 np.mean(both, axis=0)[:, sections].mean(axis=1), THRESHOLDS, USUAL_THRESHOLD
             )
-            for where, sections in (("held out", validated), ("twelve", twelve))
+            for where, sections in chosen_on
         }
         rules |= {f"always {THRESHOLDS[t]:.1f}": t for t in range(4, 9)}
         rules["the best, having seen the truth"] = int(
