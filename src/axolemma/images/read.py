@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,16 +113,27 @@ def read_image(path: str | Path, *, sections: Sequence[int] | None = None) -> St
 
 def section_files(folder: Path, *, volumes: bool = False) -> list[Path]:
     """Return the visible image files of `folder` in natural order, with HDF5 and MRC if asked."""
-    known = FORMAT if volumes else SECTION
+    return _sections(_visible(folder), FORMAT if volumes else SECTION)
+
+
+def _visible(folder: Path) -> list[Path]:
     with access(folder):
-        visible = [p for p in folder.iterdir() if not p.name.startswith(".")]
-        found = [p for p in visible if p.suffix.lower() in known and not p.is_dir()]
-    for path in found:
-        if not path.exists():
+        return [p for p in folder.iterdir() if not p.name.startswith(".")]
+
+
+def _sections(visible: list[Path], known: Container[str]) -> list[Path]:
+    """Return the files of known kinds in natural order."""
+    files = []
+    for path in visible:
+        if path.suffix.lower() not in known:
+            continue
+        if path.is_file():
+            files.append(path)
+        elif path.is_symlink() and not path.exists():
             raise ImageError(
                 f"{path}: leads to {path.readlink()}, which is not there; mend or remove the link"
             )
-    return sorted(found, key=_natural)
+    return sorted(files, key=_natural)
 
 
 def check_file(path: Path) -> None:
@@ -224,7 +235,8 @@ def _decode_jpeg(path: Path) -> NDArray[Any]:
 
 
 def _read_folder(folder: Path, sections: Sequence[int] | None) -> Stack:
-    files = section_files(folder)
+    visible = _visible(folder)
+    files = _sections(visible, SECTION)
     if not files:
         known = ", ".join(sorted(SECTION))
         raise ImageError(f"{folder}: the folder holds no image; sections are files in {known}")
@@ -245,7 +257,7 @@ def _read_folder(folder: Path, sections: Sequence[int] | None) -> Stack:
                 f" {_form(first)}; the sections of a stack need one size and type"
             )
     notes = dict.fromkeys(note for stack in stacks for note in stack.notes)
-    left = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in _LEFT_OUT)
+    left = sorted(p.name for p in visible if p.suffix.lower() in _LEFT_OUT)
     if left:
         told = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
         notes[f"files that are no sections in a folder were left out, {len(left)}: {told}"] = None

@@ -140,9 +140,7 @@ def smoothed(curve: NDArray[np.float64], *, times: int = 3) -> NDArray[np.float6
     return curve
 
 
-def steady_choice(
-    curve: NDArray[np.float64], values: Sequence[float] | NDArray[np.float64], usual: float
-) -> int:
+def steady_choice(curve: NDArray[np.float64], values: Sequence[float], usual: float) -> int:
     """Choose a setting for other sections by the scores of a few.
 
     A few sections make a ragged curve: a setting can win by one lucky gap. So the curve is

@@ -125,6 +125,7 @@ class Job:
     def identity(self) -> dict[str, Any]:
         """What the results depend on: a ledger of another one is refused."""
         asked = self.settings.model_dump(mode="json", exclude={"device", "model"})
+        mask = self.mask
         return {
             "axolemma": __version__,
             "form_of_tables": FORM,
@@ -134,9 +135,7 @@ class Job:
                 "dtype": str(self.source.dtype),
                 **traces(self.source),
             },
-            "mask": None
-            if (mask := self.mask) is None
-            else {"source": mask.volume.source, **traces(mask.volume)},
+            "mask": mask and {"source": mask.volume.source, **traces(mask.volume)},
             "output": self.out,
             "weights_sha256": state_hash(self.model.network),
             "calibration": None if self.calibration is None else list(self.calibration),

@@ -124,31 +124,33 @@ def segment_volume(
         remove_zarr(job.out)
     elif not job.folder.is_dir() and job.is_there():
         raise InputError(f"{out}: this is there already; choose a new place, or say --overwrite")
-    mine = False
+    identity = job.identity
+    books = Ledger(job.folder, identity)
     try:
-        with Ledger(job.folder, job.identity) as books:
-            mine = True
+        with books:
             if finished.is_file():
                 job.clean()  # The run may have been killed before it did.
                 say(f"the run in {job.folder} is finished already")
                 record: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
                 return record
             do = partial(run, ledger=books, engine=engine, advance=advance)
-            record = _passes(job, do, say)
+            record = _passes(job, identity, do, say)
             record["seconds"] = round(time.monotonic() - started, 3)
             with replacing(finished) as beside:
                 beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
             job.clean()
     except InputError:
         # What was refused before anything was made leaves nothing: mended, it may be another job.
-        if mine and not job.began():
+        if not job.began():
             shutil.rmtree(job.folder)
         raise
     return record
 
 
-def _passes(job: Job, do: Callable[..., Results], say: Callable[[str], None]) -> dict[str, Any]:
-    """Do all passes, one after the other."""
+def _passes(
+    job: Job, identity: dict[str, Any], do: Callable[..., Results], say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Do all passes, one after the other; return the record, with what the results depend on."""
     settings, info = job.settings, job.model.info
     device = choose_device(settings.device)
     precision = job.precision(device)
@@ -226,7 +228,7 @@ def _passes(job: Job, do: Callable[..., Results], say: Callable[[str], None]) ->
     return {
         "axolemma": __version__,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        **job.identity,
+        **identity,
         "model": {"source": job.model.source},
         "sections": [job.first, job.last],
         "notes": [*job.source.notes, *notes],
