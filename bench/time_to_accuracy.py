@@ -15,6 +15,7 @@ not run again.
 import argparse
 import json
 import math
+import os
 import tempfile
 from pathlib import Path
 
@@ -48,8 +49,9 @@ def one(folder: Path, seed: int, budget: str) -> dict[str, object]:
 
 def about() -> dict[str, object]:
     """Return what the minutes were spent on."""
-    now = machine()
-    return {"processor": now["processor"], "threads": torch.get_num_threads()}
+    if torch.cuda.is_available():
+        return {"processor": torch.cuda.get_device_name(), "threads": os.cpu_count()}
+    return {"processor": machine()["processor"], "threads": torch.get_num_threads()}
 
 
 def main() -> None:

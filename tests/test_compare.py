@@ -34,6 +34,7 @@ OPTIONS = {
     "steps": 2,
     "arguments": {"resunet": TINY, "unet": TINY},
     "training": TRAINING,
+    "devices": ["cpu"],
 }
 ONE = OPTIONS | {"models": ["resunet"], "arguments": {"resunet": TINY}}
 

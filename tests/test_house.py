@@ -31,7 +31,7 @@ STOREYS = (
         "engines",
     ),
     ("models", "losses", "measure", "quality", "pixel_size", "view", "convert"),
-    ("compiled", "datasets", "modelfile", "predict", "evaluation", "runs", "distributed"),
+    ("compiled", "datasets", "modelfile", "predict", "evaluation", "runs", "distributed", "replay"),
     ("training", "segmentation", "augmentation", "suggestion", "volume", "estimate"),
     ("demo", "terminal", "compare", "report", "pipeline"),
     ("cli", "__main__"),

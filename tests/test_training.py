@@ -27,6 +27,8 @@ from axolemma.training import fit, split
 
 SMALL = {"width": 4, "depth": 2, "crop": 64, "batch": 2, "precision": "fp32", "device": "cpu"}
 
+ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
 
 @pytest.fixture(scope="module")
 def pairs():
@@ -322,8 +324,10 @@ def stop_after_three(monkeypatch, pairs, chosen, run):
         {"precision": "bf16"},
         {"recipe": "seed-unetplusplus", "model": None},
         {"model": "unet", "arguments": {"unshuffle": 2}},
+        pytest.param({"device": "cuda"}, marks=ON_GPU),
+        pytest.param({"device": "cuda", "model": "unet", "precision": "bf16"}, marks=ON_GPU),
     ],
-    ids=["dropout", "neighbours", "bf16", "recipe", "unshuffle"],
+    ids=["dropout", "neighbours", "bf16", "recipe", "unshuffle", "gpu", "gpu, dropout"],
 )
 def test_every_kind_of_run_resumes_bit_for_bit(pairs, tmp_path, values, monkeypatch):
     chosen = settings(steps=6, save_every=0, **values)
@@ -409,12 +413,16 @@ def test_what_is_validated_is_what_segment_gives(pairs, tmp_path):
 def test_without_averaging_the_network_itself_is_kept(pairs, tmp_path, monkeypatch):
     moved = []
 
-    def move(average, network, share):
-        real(average, network, share)
-        moved.append(state_hash(average) == state_hash(network))
+    def mover(average, network):
+        def move(share):
+            really(share)
+            moved.append(state_hash(average) == state_hash(network))
 
-    real = training._move_average
-    monkeypatch.setattr(training, "_move_average", move)
+        really = real(average, network)
+        return move
+
+    real = training._mover
+    monkeypatch.setattr(training, "_mover", mover)
     fit(pairs, settings(steps=3, averaging=0), tmp_path / "run")
     assert moved == [True] * 3
 
@@ -671,16 +679,19 @@ def test_crops_hold_what_is_annotated(partial, monkeypatch, tmp_path):
     assert np.mean(shares) > 0.4
 
 
-def test_the_next_batch_is_cut_while_this_one_is_learned_from():
-    begun = [threading.Event() for _ in range(5)]
+@pytest.mark.parametrize("many", [1, 3])
+def test_the_next_batches_are_cut_while_this_one_is_learned_from(many):
+    begun = [threading.Event() for _ in range(2 + many + 3)]
 
     def cut(step):
         begun[step].set()
         return step, threading.get_ident()
 
-    batches = training._ahead(cut, 2)
+    batches = training._ahead(cut, 2, many)
     assert next(batches)[0] == 2
-    assert begun[3].wait(30)  # nobody has asked for it yet
+    # Nobody has asked for them yet.
+    assert all(event.wait(30) for event in begun[3 : 3 + many])
+    assert not begun[3 + many].is_set()
     step, thread = next(batches)
     assert step == 3
     assert thread != threading.get_ident()

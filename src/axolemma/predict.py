@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -33,10 +33,12 @@ __all__ = [
     "choose_device",
     "choose_polarity",
     "choose_precision",
+    "cudnn_set",
     "enlargement",
     "enlargement_by_look",
     "glance",
     "glimpses",
+    "levels_of",
     "magnified_shape",
     "membrane_map",
     "neighbours",
@@ -49,8 +51,10 @@ __all__ = [
     "ready",
 ]
 
-#: Gives a part (Y, X) of what a network sees, (C, Y, X).
-Read = Callable[[Box], NDArray[np.float32]]
+#: Gives a part (Y, X) of a section and its neighbours, (C, Y, X), any real dtype.
+Read = Callable[[Box], NDArray[Any]]
+#: Mean and standard deviation by which each section of a part is normalised.
+Levels = Sequence[tuple[float, float]]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 Polarity = Literal["dark", "bright"]
 
@@ -84,6 +88,9 @@ _SMALLEST_TILE = 512
 
 #: What libraries say that are not torch, or torch where it has no exception for it.
 _NO_MEMORY = ("can't allocate memory", "bad_alloc", "ALLOC_FAILED")
+
+#: The dtypes that torch converts on any device; others are converted before they get there.
+_TRAVELLING = [np.dtype(name) for name in "bBhHilfd"]
 
 #: What tells the polarity: the largest side in pixels of the part of a section that is looked at,
 #: the smoothing of its lines in a network's pixels, and the ratio from which one kind prevails.
@@ -160,8 +167,22 @@ def autocast(
 ) -> AbstractContextManager[object]:
     """Return the context in which a network computes in `precision`."""
     if precision == "fp32":
-        return nullcontext()
+        # Else a GPU would round what it multiplies to 10 bits, and call it float32.
+        return cudnn_set(allow_tf32=False) if device.type == "cuda" else nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
+
+
+@contextmanager
+def cudnn_set(**flags: bool) -> Iterator[None]:
+    """Set flags of `torch.backends.cudnn` for a while; they count for all threads."""
+    before = {name: getattr(torch.backends.cudnn, name) for name in flags}
+    for name, value in flags.items():
+        setattr(torch.backends.cudnn, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(torch.backends.cudnn, name, value)
 
 
 def place(network: nn.Module, device: torch.device) -> nn.Module:
@@ -195,8 +216,8 @@ def normalise(section: NDArray[Any], of: tuple[float, float] | None = None) -> N
     InputError
         If all its pixels are equal or one is not finite.
     """
-    mean, deviation = contrast(grey_sums(section)) if of is None else of
-    return np.asarray((section - np.float64(mean)) / deviation, np.float32)
+    level = contrast(grey_sums(section)) if of is None else of
+    return _normalised(section[None], [level], torch.device("cpu"))[0].numpy()
 
 
 def magnified_shape(shape: tuple[int, ...], magnification: float) -> tuple[int, int]:
@@ -418,11 +439,13 @@ def membrane_map(
     how = choose_precision(precision, where)
     whole = Box.of(stack.shape[1:])
     for z in range(len(stack)):
+        read, levels = _reader(stack, z, context, polarity)
         yield predict_part(
             network,
-            _reader(stack, z, context, polarity),
+            read,
             whole.shape,
             whole,
+            levels=levels,
             magnification=magnification,
             average=average,
             precision=how,
@@ -433,16 +456,17 @@ def membrane_map(
         )
 
 
-def _reader(stack: NDArray[Any], z: int, context: int, polarity: Polarity) -> Read:
-    """Return what reads a part of section `z` and its neighbours, normalised, membranes dark."""
-    of, near = _checked(stack, z, context), neighbours(z, context, len(stack))
-    sign = np.float32(1 if polarity == "dark" else -1)
+def _reader(stack: NDArray[Any], z: int, context: int, polarity: Polarity) -> tuple[Read, Levels]:
+    """Return what reads a part of section `z` and its neighbours, and how to normalise them."""
+    levels = levels_of(_checked(stack, z, context), polarity)
+    near = neighbours(z, context, len(stack))
+    return lambda box: np.stack([stack[n][box.slices] for n in near]), levels
 
-    def read(box: Box) -> NDArray[np.float32]:
-        parts = [normalise(stack[n][box.slices], found) for n, found in zip(near, of, strict=True)]
-        return np.asarray(np.stack(parts) * sign)
 
-    return read
+def levels_of(contrasts: Levels, polarity: Polarity) -> Levels:
+    """Return by what to normalise sections of such means and deviations, so that lines are dark."""
+    sign = 1 if polarity == "dark" else -1
+    return [(mean, sign * deviation) for mean, deviation in contrasts]
 
 
 def glimpses(
@@ -471,7 +495,12 @@ def glimpses(
     full = [place for place in boxes if min(place[1].shape) == min(side, min(seen))]
     chosen = np.random.default_rng(0).permutation(len(full))[:count]
     readers = {z: _reader(stack, z, context, polarity) for z in {full[n][0] for n in chosen}}
-    return [_seen(readers[full[n][0]], full[n][1], whole, seen) for n in chosen]
+    cpu = torch.device("cpu")
+    return [
+        _seen(read, levels, box, whole, seen, cpu)[0].numpy()
+        for z, box in (full[n] for n in chosen)
+        for read, levels in [readers[z]]
+    ]
 
 
 def posed_maps(
@@ -508,9 +537,10 @@ def posed_maps(
     where = choose_device(device)
     network = ready(network, where)
     how = choose_precision(precision, where)
-    poses = POSES["dihedral"]
+    poses, whole = POSES["dihedral"], Box.of(stack.shape[1:])
     for z in range(len(stack)):
-        section = _reader(stack, z, context, polarity)(Box.of(stack.shape[1:]))
+        read, levels = _reader(stack, z, context, polarity)
+        section = _normalised(read(whole), levels, torch.device("cpu")).numpy()
         maps = np.empty((len(poses), *section.shape[1:]), np.float32)
         for map_, (flip, turns) in zip(maps, poses, strict=True):
             posed = np.rot90(section[..., ::-1] if flip else section, turns, (1, 2))
@@ -559,6 +589,7 @@ def predict_part(
     whole: tuple[int, ...],
     part: Box,
     *,
+    levels: Levels | None = None,
     magnification: float = 1.0,
     average: Average = "none",
     precision: Literal["fp32", "bf16"] = "fp32",
@@ -574,12 +605,14 @@ def predict_part(
     network
         On the device and in evaluation mode.
     read
-        Gives any part (Y, X) of the normalised section with its neighbours, (C, Y, X). It is asked
-        for what a tile needs, tile by tile, and for some `HALO` pixels beyond `part`.
+        Gives any part (Y, X) of the section with its neighbours, (C, Y, X). It is asked for what a
+        tile needs, tile by tile, and for some `HALO` pixels beyond `part`.
     whole
         Sides (Y, X) of the section.
     part
         What to predict.
+    levels
+        From `levels_of`, one for each of the sections; None where they are normalised already.
     magnification, average, precision, device, tile, advance
         As in `membrane_map`.
     out
@@ -611,31 +644,35 @@ def predict_part(
         tuple(-(-(stop + HALO) // stride) * stride for stop in wanted.stop),
     ).clip(Box.of(tuple(side - side % -stride for side in seen)))
     same = seen == tuple(whole)
-    result = np.zeros(wanted.shape, np.float32) if out is None or not same else out
-    result[...] = 0
+    result = np.empty(wanted.shape, np.float32) if out is None or not same else out
     canvas = _canvas(result, device)
     shape = (looked.shape[0], looked.shape[1])
     before: torch.cuda.Event | None = None
     for piece in tiles(shape, size=tile, margin=MARGIN, ramp=RAMP, multiple=stride):
         box = piece.box.moved(looked.start)
         kept = box.clip(wanted)
-        weight = piece.weight[kept.within(box).slices]
-        crop = _sent(_seen(read, box, whole, seen)[None], device)
+        rows, columns = kept.within(box).slices
+        counts = piece.rows[rows], piece.columns[columns]
         with torch.inference_mode(), autocast(precision, device), _cores_left_to(network):
-            found = _averaged(network, crop, average)[kept.within(box).slices].to(canvas.device)
+            crop = _seen(read, levels, box, whole, seen, device)
+            found = _averaged(network, crop, average)[rows, columns].to(canvas.device)
             # A tile that is alone counts fully.
-            weighted = found if box == looked else found * _sent(weight, canvas.device)
+            weighted = found if box == looked else found * _weight(*counts, canvas.device)
             canvas[kept.within(wanted).slices] += weighted
         if device.type == "cuda":
             # A GPU computes while the next tile is read; two that wait for it would only pile up.
             if before is not None:
                 before.synchronize()
             before = torch.cuda.current_stream(device).record_event()
-        advance(round(float(weight.sum() / result.size) * math.prod(part.shape)))
+        share = math.prod(float(along.sum(dtype=np.float64)) for along in counts) / result.size
+        advance(round(share * math.prod(part.shape)))
+    # The weights of tiles and of pixels add up to 1 but for rounding.
+    canvas.clamp_(0, 1)
     if canvas.device.type == "cuda":
         torch.from_numpy(result).copy_(canvas)
-    # The weights of tiles and of pixels add up to 1 but for rounding.
-    map_ = result if same else resampled(result[None], *back)[0]
+    if same:
+        return result
+    map_ = resampled(result[None], *back)[0]
     return np.clip(map_, 0, 1, out=map_ if out is None else out)
 
 
@@ -657,37 +694,67 @@ def _cores_left_to(network: nn.Module) -> Iterator[None]:
 
 
 def _seen(
-    read: Read, box: Box, whole: tuple[int, ...], seen: tuple[int, int]
-) -> NDArray[np.float32]:
-    """Return what a network sees in a box, (C, Y, X), which may reach beyond the section."""
+    read: Read,
+    levels: Levels | None,
+    box: Box,
+    whole: tuple[int, ...],
+    seen: tuple[int, int],
+    device: torch.device,
+) -> Tensor:
+    """Return what a network sees in a box, (1, C, Y, X), which may reach beyond the section."""
     if seen == tuple(whole) and box == box.clip(Box.of(seen)):
-        return np.ascontiguousarray(read(box), np.float32)
+        return _normalised(read(box), levels, device)[None]
     places = [mirrored(a, b, size) for a, b, size in zip(box.start, box.stop, seen, strict=True)]
     inner = [(int(axis.min()), int(axis.max()) + 1) for axis in places]
     axes = [
         samples(a, b, size, side) for (a, b), size, side in zip(inner, whole, seen, strict=True)
     ]
-    source = Box(tuple(axis.span[0] for axis in axes), tuple(axis.span[1] for axis in axes))
-    section = read(source)
-    if seen != tuple(whole):
-        section = resampled(section, *axes)
+    sections = read(Box(tuple(axis.span[0] for axis in axes), tuple(axis.span[1] for axis in axes)))
     rows, columns = (axis - first for axis, (first, _) in zip(places, inner, strict=True))
-    return np.ascontiguousarray(section[:, rows[:, None], columns], np.float32)
+    if seen != tuple(whole):
+        # Normalised before they are mixed, where large values have lost nothing to rounding yet.
+        sections = _normalised(sections, levels, torch.device("cpu")).numpy()
+        sections, levels = resampled(sections, *axes), None
+    return _normalised(sections[:, rows[:, None], columns], levels, device)[None]
+
+
+def _normalised(sections: NDArray[Any], levels: Levels | None, device: torch.device) -> Tensor:
+    """Return sections (C, Y, X) on a device, float32, each less its mean and over its deviation.
+
+    They travel in their own dtype, which is a quarter of that where they are of 8 bits.
+    """
+    if sections.dtype.newbyteorder("=") not in _TRAVELLING:
+        sections = sections.astype(np.float64)
+    found = _sent(sections, device)
+    if levels is None:
+        return found.float()
+    # Of a large value float32 would lose what is left when the mean is taken away.
+    shift, scale = torch.tensor(levels, dtype=torch.float64).T[:, :, None, None].to(device)
+    return found.to(torch.float64, copy=True).sub_(shift).div_(scale).float()
+
+
+def _weight(
+    rows: NDArray[np.float32], columns: NDArray[np.float32], device: torch.device
+) -> Tensor:
+    """Return the weights of pixels on a device, from those of rows and of columns."""
+    return _sent(rows, device)[:, None] * _sent(columns, device)
 
 
 def _canvas(result: NDArray[np.float32], device: torch.device) -> Tensor:
-    """Return where the tiles of a map are added up: itself, or zeros where a GPU has room for it.
+    """Return where the tiles of a map are added up, all 0: itself, or a GPU's where it has room.
 
     A quarter of its free memory at most, for most of it is the network's.
     """
     if device.type == "cuda" and 4 * result.nbytes <= torch.cuda.mem_get_info(device)[0]:
         return torch.zeros(result.shape, device=device)
-    return torch.from_numpy(result)
+    return torch.from_numpy(result).zero_()
 
 
-def _sent(array: NDArray[np.float32], device: torch.device) -> Tensor:
+def _sent(array: NDArray[Any], device: torch.device) -> Tensor:
     """Return an array as a tensor on a device; to a GPU it may still be on its way."""
-    found = torch.from_numpy(array)
+    # What torch may write to, even if it never does, and in the machine's own order of bytes.
+    own = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
+    found = torch.from_numpy(own)
     return found.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else found
 
 
@@ -726,7 +793,7 @@ def _averaged(network: nn.Module, crop: Tensor, average: Average) -> Tensor:
     for piece in tiles((height, width), size=side, margin=MARGIN, ramp=RAMP, multiple=stride):
         rows, columns = piece.box.slices
         found = _averaged(network, crop[..., rows, columns], average)
-        total[rows, columns] += found * torch.from_numpy(piece.weight).to(total.device)
+        total[rows, columns] += found * _weight(piece.rows, piece.columns, total.device)
     return total
 
 

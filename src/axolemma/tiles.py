@@ -32,12 +32,19 @@ class Tile:
     ----------
     box
         Where it lies, (Y, X).
-    weight
-        Shape of the box, float32 in [0, 1]: how much its prediction counts.
+    rows, columns
+        How much its prediction counts, float32 in [0, 1], as a product of one weight for every row
+        of the box and one for every column.
     """
 
     box: Box
-    weight: NDArray[np.float32]
+    rows: NDArray[np.float32]
+    columns: NDArray[np.float32]
+
+    @property
+    def weight(self) -> NDArray[np.float32]:
+        """How much its prediction counts at every pixel, of the shape of the box."""
+        return self.rows[:, None] * self.columns
 
 
 def tiles(
@@ -72,8 +79,7 @@ def tiles(
     axes = [_axis(side, size, margin, margin if ramp is None else ramp, multiple) for side in shape]
     for (y, rows), (x, columns) in product(*axes):
         box = Box((y, x), (y + len(rows), x + len(columns)))
-        weight = rows.astype(np.float32)[:, None] * columns.astype(np.float32)
-        yield Tile(box, weight)
+        yield Tile(box, rows.astype(np.float32), columns.astype(np.float32))
 
 
 def _axis(

@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -33,12 +34,14 @@ from axolemma.predict import (
     autocast,
     choose_device,
     choose_precision,
+    cudnn_set,
     neighbours,
     normalise,
     place,
     predict_section,
     ready,
 )
+from axolemma.replay import Replayed
 from axolemma.runs import Metrics, State, Weights, load_state, open_run, save_state
 from axolemma.settings import TrainSettings, check
 
@@ -111,6 +114,8 @@ class Laps:
     def __call__(self, part: str) -> None:
         """End a part."""
         if torch.cuda.is_available():
+            if torch.cuda.is_current_stream_capturing():
+                return  # nothing is done yet
             torch.cuda.synchronize()  # what was asked of it is done later, and would count later
         now = time.perf_counter()
         self.seconds[part] = self.seconds.get(part, 0.0) + now - self._last
@@ -312,8 +317,11 @@ def fit(
         {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    on_gpu = device.type == "cuda"
+    # A rate that is recorded as a part of the steps has to lie on the GPU too.
+    rate = torch.tensor(settings.learning_rate, device=device) if on_gpu else settings.learning_rate
     optimizer = kind(
-        parts, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        parts, lr=rate, weight_decay=settings.weight_decay, fused=True, capturable=on_gpu
     )
     weights = Weights(network, average, best, optimizer)
     state = State()
@@ -389,7 +397,6 @@ def fit(
             _choose_boundary(maps[:1], truth[judged[:1]], [0], found["threshold"])
             state.boundary_seconds = time.monotonic() - started - state.validation_seconds
 
-    recent: list[float] = []
     said = saved = time.monotonic()
     network.train()
     target = _thickened(truth, settings.thicken)
@@ -398,10 +405,9 @@ def fit(
     shares = areas / areas.sum() if sparse else None
     if start is not None and not resumed:
         validate_average(0.0)  # A training that makes the start worse must not replace it.
-    on_gpu = device.type == "cuda"
     # While a GPU works processors are free; where they work themselves, as much as crops need.
-    threads = cores() // team.here if on_gpu else torch.get_num_threads() // 4
-    pool = ThreadPoolExecutor(max(1, threads))
+    threads = max(1, cores() // team.here if on_gpu else torch.get_num_threads() // 4)
+    pool = ThreadPoolExecutor(threads)
 
     def cut(step: int) -> _Batch:
         # Chance depends on seed and step alone, so a resumed run draws what it would have drawn.
@@ -410,55 +416,83 @@ def fit(
         crops, drawn = _batch(rng, images, target, sections, mine, settings, black, pool)
         return (crops.pin_memory(), drawn.pin_memory()) if on_gpu else (crops, drawn)
 
-    batches = _ahead(cut, state.step)
+    def learn(crops: Tensor, drawn: Tensor) -> Tensor:
+        """Take a step with a batch; return its loss."""
+        with cudnn_set(deterministic=True):
+            with autocast(precision, device):
+                heads = learner(crops)
+            lap("forward")
+            drawn = team.whole(drawn)
+            counted = (drawn != IGNORED).float() if sparse else None
+            target_map = (drawn == 1).float()
+            loss = torch.stack(
+                [loss_of(team.whole(logits.float()), target_map, counted) for logits in heads]
+            ).mean()
+            optimizer.zero_grad(set_to_none=True)
+            lap("loss")
+            loss.backward()  # type: ignore[no-untyped-call]
+            lap("backward")
+        optimizer.step()
+        lap("optimizer")
+        return loss.detach()
+
+    waiting: list[Tensor] = []
+    recent: list[float] = []
+
+    def look() -> None:
+        """Look at the losses of the last steps; waits until a GPU has got there."""
+        for step, loss in enumerate(torch.stack(waiting).tolist(), state.step + 1 - len(waiting)):
+            if not math.isfinite(loss):
+                raise AxolemmaError(
+                    f"the loss became {loss} in step {step}; try a lower learning_rate"
+                )
+            recent.append(loss)
+        waiting.clear()
+
+    step_with = Replayed(learn) if on_gpu and team.size == 1 else learn
+    # A GPU asks for its next crops sooner than those of one step are cut.
+    batches = _ahead(cut, state.step, max(1, threads // len(mine)) if on_gpu else 1)
+    move_average = _mover(average, network)
+    before: torch.cuda.Event | None = None
     lap("beginning")
     while (done := team.agreed(clock.done(state))) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * schedule(done, state.step, settings.schedule)
+        _set_rate(optimizer, settings.learning_rate * schedule(done, state.step, settings.schedule))
         torch.manual_seed((settings.seed << 32) + state.step)
         crops, drawn = next(batches)
         lap("crops")
         crops = crops.to(device, non_blocking=True, memory_format=torch.channels_last)
         drawn = drawn.to(device, non_blocking=True)
         lap("transfer")
-        with autocast(precision, device):
-            heads = learner(crops)
-        lap("forward")
-        drawn = team.whole(drawn)
-        counted = (drawn != IGNORED).float() if sparse else None
-        target_map = (drawn == 1).float()
-        loss = torch.stack(
-            [loss_of(team.whole(logits.float()), target_map, counted) for logits in heads]
-        ).mean()
-        optimizer.zero_grad(set_to_none=True)
-        lap("loss")
-        loss.backward()  # type: ignore[no-untyped-call]
-        lap("backward")
-        optimizer.step()
-        lap("optimizer")
+        waiting.append(step_with(crops, drawn).clone())
+        if on_gpu:
+            lap("recorded steps")
         state.step += 1
-        _move_average(average, network, 1 / (1 + settings.averaging * state.step))
+        move_average(1 / (1 + settings.averaging * state.step))
         lap("averaging")
-        recent.append(loss.item())
-        if not math.isfinite(recent[-1]):
-            raise AxolemmaError(
-                f"the loss became {recent[-1]} in step {state.step}; try a lower learning_rate"
-            )
+        if on_gpu:
+            # One step waits while another runs; more of them would spend time not yet counted.
+            if before is not None:
+                before.synchronize()
+            before = torch.cuda.current_stream(device).record_event()
 
-        done = team.agreed(clock.done(state))
-        if state.validations < len(VALIDATIONS) and done >= VALIDATIONS[state.validations]:
+        done, now = team.agreed(clock.done(state)), time.monotonic()
+        judging = state.validations < len(VALIDATIONS) and done >= VALIDATIONS[state.validations]
+        telling = now - said > 1 or done >= 1
+        saving = team.first and now - saved >= settings.save_every
+        if judging or telling or saving or not on_gpu:
+            look()
+        if judging:
             while state.validations < len(VALIDATIONS) and done >= VALIDATIONS[state.validations]:
                 state.validations += 1
             validate_average(done)
             lap("validation")
-        now = time.monotonic()
-        if now - said > 1 or done >= 1:
+        if telling:
             said = now
             mean = float(np.mean(recent))
             recent.clear()
             metrics.write(step=state.step, done=done, loss=mean, seconds=clock.elapsed())
             report(Progress(state.step, done, mean, state.v_rand, clock.seconds_left(state)))
-        if team.first and now - saved >= settings.save_every:
+        if saving:
             state.seconds = clock.elapsed()
             save_state(run, state, weights)
             saved = time.monotonic()
@@ -765,12 +799,13 @@ def _thickened(truth: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:
     return np.where(truth == IGNORED, truth, np.stack(grown).astype(np.uint8))
 
 
-def _ahead(cut: Callable[[int], _Batch], step: int) -> Iterator[_Batch]:
-    """Yield the batch of each step from `step` on, and cut the next one meanwhile."""
-    with ThreadPoolExecutor(1) as beside:
-        coming = beside.submit(cut, step)
-        for later in itertools.count(step + 1):
-            batch, coming = coming.result(), beside.submit(cut, later)
+def _ahead(cut: Callable[[int], _Batch], step: int, many: int) -> Iterator[_Batch]:
+    """Yield the batch of each step from `step` on, and cut that `many` next ones meanwhile."""
+    with ThreadPoolExecutor(many) as beside:
+        coming = deque(beside.submit(cut, step + n) for n in range(many))
+        for later in itertools.count(step + many):
+            batch = coming.popleft().result()
+            coming.append(beside.submit(cut, later))
             yield batch
 
 
@@ -875,15 +910,28 @@ def _cut(
     return crop, np.pad(truth[window], padding, mode="symmetric")
 
 
-@torch.no_grad()
-def _move_average(average: nn.Module, network: nn.Module, share: float) -> None:
-    for mean, value in zip(
-        average.state_dict().values(), network.state_dict().values(), strict=True
-    ):
-        if mean.dtype.is_floating_point:
-            mean.lerp_(value, share)
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
         else:
-            mean.copy_(value)
+            group["lr"] = rate
+
+
+def _mover(average: nn.Module, network: nn.Module) -> Callable[[float], None]:
+    """Return what moves an average by a share of the way to where the network is."""
+    pairs = [*zip(average.state_dict().values(), network.state_dict().values(), strict=True)]
+    # All at once, which on a GPU is a few kernels instead of hundreds; counts go all the way.
+    real = [pair for pair in pairs if pair[0].dtype.is_floating_point]
+    whole = [pair for pair in pairs if not pair[0].dtype.is_floating_point]
+
+    @torch.no_grad()
+    def move(share: float) -> None:
+        torch._foreach_lerp_([mean for mean, _ in real], [value for _, value in real], share)
+        if whole:
+            torch._foreach_copy_([mean for mean, _ in whole], [value for _, value in whole])
+
+    return move
 
 
 def _keep_best(state: State, found: dict[str, float], average: nn.Module, best: nn.Module) -> None:

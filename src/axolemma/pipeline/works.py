@@ -39,8 +39,8 @@ from axolemma.predict import (
     Average,
     Polarity,
     choose_device,
+    levels_of,
     neighbours,
-    normalise,
     predict_part,
     ready,
 )
@@ -177,7 +177,6 @@ class Membrane:
         model = _loaded(self.model, self.device)
         network, context = model.network, model.info.context
         voxels = self.source.read(block.read.moved((self.first, 0, 0)))
-        sign = np.float32(1 if self.polarity == "dark" else -1)
         whole = self.outs[0][0].shape[1:]
         usable = np.flatnonzero([found is not None for found in self.contrasts])
         seen, wanted = (Box(box.start[1:], box.stop[1:]) for box in (block.read, block.write))
@@ -196,19 +195,16 @@ class Membrane:
             place_ = int(np.searchsorted(usable, z))
             near = usable[neighbours(place_, context, len(usable))]
 
-            def read(box: Box, near: NDArray[np.int64] = near) -> NDArray[np.float32]:
-                cut = box.within(seen).slices
-                parts = [
-                    normalise(voxels[k - block.read.start[0], *cut], self.contrasts[k])
-                    for k in near
-                ]
-                return np.asarray(np.stack(parts) * sign)
+            def read(box: Box, near: NDArray[np.int64] = near) -> NDArray[Any]:
+                rows, columns = box.within(seen).slices
+                return voxels[near - block.read.start[0], rows, columns]
 
             map_ = predict_part(
                 network,
                 read,
                 whole,
                 wanted,
+                levels=levels_of([self.contrasts[k] for k in near], self.polarity),
                 magnification=self.magnification,
                 average=self.average,
                 precision=self.precision,

@@ -1,12 +1,14 @@
 """Sums over the blocks of a volume that tell, added up, what each of its sections is like."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from axolemma.engines.cores import cores
 from axolemma.errors import InputError
 from axolemma.geometry import Box
 
@@ -36,6 +38,8 @@ CELL, _MOST_CELLS = 8, 256
 
 #: Pixels whose squares are added up in one go: up to here sums of 16-bit values are exact.
 _STRIP = 2**20
+#: Strips from which on they are shared out among threads.
+_MANY = 8
 #: What is subtracted before squares are summed, so that 64 bits hold 8 · 10⁹ pixels of a section.
 _PIVOT = {"uint16": 2**15}
 _ADDED = ("count", "total", "squares", "not_finite", "pairs", "steps", "bends")
@@ -265,19 +269,30 @@ def _grey(
     if not exact and some.size:
         pivot = float(some.mean())
     kind: Callable[[Any], float] = int if exact else float
-    total, squares = kind(0), kind(0)
-    for first in range(0, some.size, _STRIP):
-        off = some[first : first + _STRIP].astype(np.float64) - pivot
-        total += kind(off.sum())
-        squares += kind((off**2).sum())
+
+    def sums(strip: NDArray[Any]) -> tuple[float, float]:
+        off = strip.astype(np.float64) - pivot
+        return kind(off.sum()), kind((off**2).sum())
+
+    found = list(_by_strip(sums, some))
     return {
         "count": some.size,
         "not_finite": 0 if lost is None else np.count_nonzero(lost),
         "pivot": pivot,
-        "total": total,
-        "squares": squares,
+        "total": sum((total for total, _ in found), start=kind(0)),
+        "squares": sum((squares for _, squares in found), start=kind(0)),
         **_ends(some),
     }
+
+
+def _by_strip(work: Callable[[NDArray[Any]], Any], values: NDArray[Any]) -> Iterator[Any]:
+    """Do some work on values (N,), strip by strip, side by side where there are many."""
+    strips = [values[first : first + _STRIP] for first in range(0, values.size, _STRIP)]
+    if len(strips) < _MANY:
+        yield from map(work, strips)
+        return
+    with ThreadPoolExecutor(cores()) as pool:
+        yield from pool.map(work, strips)
 
 
 def _section(
@@ -359,14 +374,18 @@ def _ends(values: NDArray[Any]) -> dict[str, Any]:
     """Return the lowest and the highest of values (N,), and how often they are there."""
     if not values.size:
         return {"lowest": np.inf, "at_lowest": 0, "highest": -np.inf, "at_highest": 0}
-    lowest, highest = values.min(), values.max()
-    # Strip by strip, since what a comparison returns has the size of what is compared.
-    strips = [values[first : first + _STRIP] for first in range(0, values.size, _STRIP)]
+    ends = list(_by_strip(lambda strip: (strip.min(), strip.max()), values))
+    lowest, highest = min(low for low, _ in ends), max(high for _, high in ends)
+
+    def there(strip: NDArray[Any]) -> tuple[int, int]:
+        return int(np.count_nonzero(strip == lowest)), int(np.count_nonzero(strip == highest))
+
+    at_lowest, at_highest = zip(*_by_strip(there, values), strict=True)
     return {
         "lowest": float(lowest),
-        "at_lowest": sum(np.count_nonzero(strip == lowest) for strip in strips),
+        "at_lowest": sum(at_lowest),
         "highest": float(highest),
-        "at_highest": sum(np.count_nonzero(strip == highest) for strip in strips),
+        "at_highest": sum(at_highest),
     }
 
 
