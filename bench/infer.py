@@ -130,8 +130,8 @@ def work_of(name: str, way: str, side: int) -> Callable[[], object]:
         if precision.startswith("openvino"):
             kind = precision.split()[1]
             crops = [section[:, :256, 256 * n : 256 * (n + 1)] for n in range(side // 256)][:8]
-            many = compiled.side_by_side(len(POSES[average]), (side, side))
-            network = compiled.compiled(network, precision=kind, crops=crops, at_once=many)
+            how = {"precision": kind, "crops": crops, "average": average}
+            network = compiled.compiled(network, **how)
         how = "bf16" if precision == "bf16" else "fp32"
         network = ready(network, CPU)
         return lambda: predict_section(network, section, average=average, precision=how, device=CPU)

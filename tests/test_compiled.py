@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from axolemma import compiled as module
 from axolemma import models
-from axolemma.compiled import Compiled, compiled, parity, side_by_side
+from axolemma.compiled import Compiled, compiled, parity
 from axolemma.errors import SettingsError
+from axolemma.models import POSES
 from axolemma.predict import membrane_map
 
 SMALL = {
@@ -59,28 +61,38 @@ def test_results_are_not_overwritten():
     assert torch.equal(first, kept)
 
 
-def test_side_by_side_is_one_by_one():
+@pytest.mark.parametrize("average", POSES)
+@pytest.mark.parametrize("name", SMALL)
+def test_it_averages_as_prediction_does(name, average):
     pytest.importorskip("openvino")
+    network = settled(name, **({} if name == "resunet" else {"unshuffle": 2}))
+    fast = compiled(network, precision="fp32", threads=2, average=average)
+    assert fast.average == average
+    stack = np.random.default_rng(0).normal(size=(2, 100, 144)).astype(np.float32)
+    options = {"average": average, "precision": "fp32", "device": "cpu"}
+    for found, expected in zip(
+        membrane_map(fast, stack, **options), membrane_map(network, stack, **options), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_what_cannot_be_posed_is_shown_turned_pixels(monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(module, "posed", lambda *_, **__: None)
     network = settled("resunet")
-    alone = compiled(network, precision="fp32", threads=2)
-    fast = compiled(network, precision="fp32", threads=2, at_once=8)
-    assert (alone.at_once, fast.at_once) == (1, 2)
-    x = torch.randn(5, 1, 40, 64)
-    torch.testing.assert_close(fast(x), alone(x), atol=1e-5, rtol=1e-5)
+    fast = compiled(network, precision="fp32", threads=2, average="flips")
+    assert fast.average == "none"
     stack = np.random.default_rng(0).normal(size=(1, 64, 96)).astype(np.float32)
-    maps = [
-        next(membrane_map(one, stack, average="dihedral", precision="fp32", device="cpu"))
-        for one in (alone, fast)
-    ]
-    np.testing.assert_allclose(*maps, atol=1e-5)
-    assert side_by_side(2, (512, 512)) == side_by_side(2, (1024, 1024)) == 2
-    assert side_by_side(2, (1, 2000, 2000)) == side_by_side(1, (512, 512)) == 1
+    options = {"average": "flips", "precision": "fp32", "device": "cpu"}
+    maps = [next(membrane_map(one, stack, **options)) for one in (fast, network)]
+    np.testing.assert_allclose(*maps, atol=1e-4)
 
 
-def test_eight_bits_stay_near(crops):
+@pytest.mark.parametrize("average", [None, "half-turn"])
+def test_eight_bits_stay_near(crops, average):
     pytest.importorskip("nncf")
     network = settled("resunet")
-    fast = compiled(network, precision="int8", crops=crops, threads=1)
+    fast = compiled(network, precision="int8", crops=crops, threads=1, average=average)
     found = parity(fast, network, crops)
     assert found.pixels == 4 * 64**2
     assert 0 < found.mean < 0.02
@@ -90,12 +102,12 @@ def test_eight_bits_stay_near(crops):
 
 def test_it_travels(crops):
     pytest.importorskip("openvino")
-    fast = compiled(settled("resunet"), precision="fp32", threads=1)
+    fast = compiled(settled("resunet"), precision="fp32", threads=1, average="half-turn")
     x = torch.from_numpy(crops[0][None])
     again = pickle.loads(pickle.dumps(fast))
     assert isinstance(again, Compiled)
     assert torch.equal(again(x), fast(x))
-    assert (again.stride, again.at_once) == (fast.stride, fast.at_once)
+    assert (again.stride, again.average) == (fast.stride, fast.average)
 
 
 def test_nobody_is_told():

@@ -413,3 +413,37 @@ def test_padding_mirrors_where_it_can():
 def test_a_fresh_residual_block_is_the_identity_on_what_is_positive():
     x = torch.rand(1, 4, 6, 6)
     torch.testing.assert_close(ResidualBlock(4)(x), x)
+
+
+@pytest.mark.parametrize("pose", models.POSES["dihedral"])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("resunet", {"width": 8, "depth": 3}),
+        ("resunet", {"width": 8, "depth": 2, "unshuffle": 3, "in_channels": 3}),
+        ("unet", {"width": 4, "depth": 3, "in_channels": 3}),
+        ("unetplusplus", {"width": 4, "depth": 3, "unshuffle": 2}),
+    ],
+)
+def test_a_posed_network_sees_the_image_turned(name, arguments, pose):
+    torch.manual_seed(0)
+    network = models.build(name, **arguments).eval()
+    with torch.no_grad():
+        for values in network.parameters():
+            values.normal_(0, 0.2)
+    channels = arguments.get("in_channels", 1)
+    found = models.posed(network, *pose, channels=channels)
+    assert found is not None
+    flip, turns = pose
+    x = torch.randn(2, channels, 3 * network.stride, 2 * network.stride)
+    with torch.no_grad():
+        seen = torch.rot90(x.flip(-1) if flip else x, turns, (-2, -1))
+        expected = torch.rot90(network(seen), -turns, (-2, -1))
+        expected = expected.flip(-1) if flip else expected
+        torch.testing.assert_close(found(x), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_network_that_cannot_be_posed():
+    network = models.build("cenet", width=8)
+    assert models.posed(network, turns=2) is None
+    assert models.posed(network) is not None

@@ -6,7 +6,6 @@ user's own image, by `parity`, before it is relied on.
 
 import io
 import logging
-import math
 import sys
 import tempfile
 import warnings
@@ -23,19 +22,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from axolemma.errors import SettingsError
-from axolemma.models import fused
+from axolemma.models import POSES, fused, posed
 from axolemma.models.blocks import pad_to_multiple
+from axolemma.settings import Average
 
-__all__ = ["Compiled", "Parity", "compiled", "parity", "side_by_side"]
+__all__ = ["Compiled", "Parity", "compiled", "parity"]
 
 #: Share of an image's pixels that a compiled network may see on the other side of the threshold.
 #: Where 8-bit integers changed a thousandth of
 #: them in sections that were scored, V_rand and V_info moved by less than .002.
 MOST_CHANGED = 0.005
-
-#: Sections of more pixels than this are computed one after the other: each layer is then work
-#: enough for all threads, and one section less passes the caches.
-_LARGE = 1024**2
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
 
@@ -43,8 +39,8 @@ _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
 class Compiled(nn.Module):
     """A compiled network: sections (N, C, Y, X) in, logits (N, 1, Y, X) out, of any size.
 
-    It goes wherever a network in evaluation mode goes, on the CPU, and into other processes. One
-    call at a time, which computes as many sections of its batch `at_once`.
+    Or membrane maps instead of logits, where it averages. It goes wherever a network in evaluation
+    mode goes, on the CPU, and into other processes. One call at a time.
 
     Parameters
     ----------
@@ -56,9 +52,8 @@ class Compiled(nn.Module):
         Of its arithmetic; int8 computes in bf16 what is not worth quantizing.
     threads
         Number of them; torch's where None.
-    at_once
-        Sections of a batch that are computed side by side, each by its share of the threads: in
-        small numbers threads wait less for each other so. No more than there are threads.
+    average
+        Over which poses its maps are averaged already; None where it gives logits.
     """
 
     def __init__(
@@ -69,40 +64,35 @@ class Compiled(nn.Module):
         stride: int,
         precision: Literal["fp32", "bf16", "int8"],
         threads: int | None = None,
-        at_once: int = 1,
+        average: Average | None = None,
     ) -> None:
         super().__init__()
-        self.stride, self.precision = stride, precision
+        self.stride, self.precision, self.average = stride, precision, average
         self._parts, self._threads = (description, weights), threads
-        threads = threads or torch.get_num_threads()
-        self.at_once = max(1, min(at_once, threads))
-        core = _package("openvino").Core()
+        openvino = _package("openvino")
+        core = openvino.Core()
         settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": self.at_once,
+            "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
+            "NUM_STREAMS": 1,
             # Pinned threads of several workers would all sit on the same cores.
             "ENABLE_CPU_PINNING": False,
         }
         model = core.read_model(model=description, weights=weights)
-        ready = core.compile_model(model, "CPU", settings)
-        self._requests = [ready.create_infer_request() for _ in range(self.at_once)]
+        self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+        self._tensor = openvino.Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map sections (N, C, Y, X) to logits (N, 1, Y, X)."""
+        """Map sections (N, C, Y, X) to logits or maps (N, 1, Y, X)."""
         height, width = x.shape[-2:]
         given = pad_to_multiple(x.float(), self.stride).contiguous().numpy()
-        logits = torch.empty(len(x), 1, height, width)
-        for first in range(0, len(x), self.at_once):
-            running = list(zip(self._requests, range(first, len(x)), strict=False))
-            for request, n in running:
-                request.start_async({0: given[n : n + 1]}, share_inputs=True)
-            for request, n in running:
-                request.wait()
-                # A copy: the next call writes where this one's result lies.
-                found = torch.from_numpy(request.get_output_tensor(0).data)
-                logits[n] = found[0, :, :height, :width]
-        return logits
+        found = torch.empty(len(x), 1, *given.shape[-2:])
+        for n in range(len(x)):
+            # Computed where it lies in the end: else it would be copied, or be overwritten.
+            place = self._tensor(found[n : n + 1].numpy(), shared_memory=True)
+            self._request.set_output_tensor(place)
+            self._request.infer({0: given[n : n + 1]}, share_inputs=True)
+        return found[..., :height, :width]
 
     def __reduce__(self) -> tuple[Callable[..., "Compiled"], tuple[Any, ...]]:
         built = partial(
@@ -110,9 +100,24 @@ class Compiled(nn.Module):
             stride=self.stride,
             precision=self.precision,
             threads=self._threads,
-            at_once=self.at_once,
+            average=self.average,
         )
         return built, self._parts
+
+
+class _Maps(nn.Module):
+    """The mean of the membrane maps of networks that look at the same section."""
+
+    def __init__(self, *networks: nn.Module) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        total: Tensor = self.networks[0](x).sigmoid()
+        # One by one: all together they would be written down before they are averaged.
+        for network in list(self.networks)[1:]:
+            total = total + network(x).sigmoid()
+        return total * (1 / len(self.networks)) if len(self.networks) > 1 else total
 
 
 def compiled(
@@ -122,7 +127,7 @@ def compiled(
     precision: Literal["fp32", "bf16", "int8"] = "bf16",
     crops: Sequence[NDArray[np.float32]] = (),
     threads: int | None = None,
-    at_once: int = 1,
+    average: Average | None = None,
 ) -> Compiled:
     """Compile a network for this machine's processor.
 
@@ -138,13 +143,16 @@ def compiled(
     crops
         For ``int8``: a dozen parts (C, Y, X) of the very image that is to be predicted, normalised
         as the network sees it, of 256 × 256 px or so.
-    threads, at_once
-        See `Compiled`; `side_by_side` says how many at once are fastest.
+    threads
+        See `Compiled`.
+    average
+        Let it give membrane maps instead of logits, averaged over these poses. No pixel is turned
+        for that, see `models.posed`; a network that cannot be posed gives maps of one pose.
 
     Returns
     -------
     Compiled
-        Called as the network is.
+        Called as the network is. Its `average` tells what it averages.
 
     Raises
     ------
@@ -157,12 +165,19 @@ def compiled(
         )
     openvino = _package("openvino")
     stride = int(network.stride)  # type: ignore[arg-type]
+    wanted = fused(network)
+    if average is not None:
+        all_posed = [posed(wanted, *pose, channels=channels) for pose in POSES[average]]
+        networks = [network for network in all_posed if network is not None]
+        if len(networks) < len(all_posed):
+            average, networks = "none", [wanted]
+        wanted = _Maps(*networks)
     example = torch.zeros(1, channels, 4 * stride, 4 * stride)
     # Traced at sides that need no padding: `forward` pads, since a trace takes one way only.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = openvino.convert_model(
-            fused(network).to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
+            wanted.to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
             example_input=example,
             input=[-1, channels, -1, -1],
         )
@@ -178,28 +193,33 @@ def compiled(
         stride=stride,
         precision=precision,
         threads=threads,
-        at_once=at_once,
+        average=average,
     )
-    # What a network computes from its input's size can be lost on the way.
-    try:
-        kept = fast(example[:, :, stride:]).shape == (1, 1, 3 * stride, 4 * stride)
-    except RuntimeError:
-        kept = False
-    if not kept:
+    if not _kept(fast, network, channels):
         raise SettingsError(
             "OpenVINO runs this network at one size of tiles alone; take precision bf16 or fp32"
         )
     return fast
 
 
-def side_by_side(poses: int, shape: tuple[int, ...]) -> int:
-    """Return how many poses of a section (Y, X) are best computed `at_once`."""
-    return poses if math.prod(shape) <= _LARGE else 1
+@torch.inference_mode()
+def _kept(fast: Compiled, network: nn.Module, channels: int) -> bool:
+    """Tell whether what a network computes from its input's size was not lost on the way."""
+    chance, stride = torch.Generator().manual_seed(0), fast.stride
+    x = torch.randn(1, channels, 3 * stride, 4 * stride, generator=chance)
+    expected = _map(fused(network), x, fast.average or "none")
+    try:
+        found = fast(x)[0, 0] if fast.average else fast(x)[0, 0].sigmoid()
+    except RuntimeError:
+        return False
+    # Rounding is far below the differences among pixels, another network's far above.
+    return bool((found - expected).abs().mean() < 0.5 * expected.std())
 
 
 def _quantized(model: Any, crops: Sequence[NDArray[np.float32]], stride: int) -> Any:
     nncf = _package("nncf")
-    nncf.set_log_level(logging.ERROR)
+    # By its own function the level of handlers would change too, and they may be anybody's.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     shown = [
         pad_to_multiple(torch.from_numpy(np.ascontiguousarray(crop)[None]), stride).numpy()
         for crop in crops
@@ -257,23 +277,36 @@ def parity(
     Parameters
     ----------
     fast, network
-        Sections (1, C, Y, X) to logits (1, 1, Y, X); the network in evaluation mode.
+        Sections (1, C, Y, X) to logits (1, 1, Y, X), the network in evaluation mode; what averages
+        is compared with the network's average of the same poses.
     crops
         Parts (C, Y, X) of the image to predict, normalised; others than it was calibrated on.
     threshold
         A pixel is interior where ``1 - membrane map > threshold``.
     """
+    average: Average | None = getattr(fast, "average", None)
     pixels, changed, total, largest = 0, 0, 0.0, 0.0
     with torch.inference_mode():
         for crop in crops:
             x = torch.from_numpy(np.ascontiguousarray(crop)[None])
-            one, other = (1 - call(x)[0, 0].float().sigmoid() for call in (fast, network))
+            one = 1 - (fast(x) if average else fast(x).float().sigmoid())[0, 0]
+            other = 1 - _map(network, x, average or "none")
             off = (one - other).abs()
             pixels += off.numel()
             total += float(off.sum())
             largest = max(largest, float(off.max()))
             changed += int(((one > threshold) != (other > threshold)).sum())
     return Parity(pixels, largest, total / pixels, changed / pixels)
+
+
+def _map(network: Callable[[Tensor], Tensor], x: Tensor, average: Average) -> Tensor:
+    """Return the membrane map (Y, X) of a section (1, C, Y, X), its pixels turned."""
+    maps = []
+    for flip, turns in POSES[average]:
+        seen = torch.rot90(x.flip(-1) if flip else x, turns, (-2, -1))
+        found = torch.rot90(network(seen).float().sigmoid(), -turns, (-2, -1))
+        maps.append(found.flip(-1) if flip else found)
+    return torch.stack(maps).mean(0)[0, 0]
 
 
 def _package(name: str) -> ModuleType:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.geometry import Box, grid
-from axolemma.models import fused
+from axolemma.models import POSES, fused
 from axolemma.pixel_size import LOOKED_AT, likely_enlargement
 from axolemma.quality import contrast, grey_sums
 from axolemma.sampling import mirrored, resampled, samples
@@ -57,14 +57,6 @@ Read = Callable[[Box], NDArray[Any]]
 Levels = Sequence[tuple[float, float]]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 Polarity = Literal["dark", "bright"]
-
-#: Flips and quarter turns of every averaging: (flip the last axis?, quarter turns).
-POSES: dict[Average, tuple[tuple[bool, int], ...]] = {
-    "none": ((False, 0),),
-    "half-turn": ((False, 0), (False, 2)),
-    "flips": ((False, 0), (True, 0), (False, 2), (True, 2)),
-    "dihedral": tuple((flip, turns) for flip in (False, True) for turns in range(4)),
-}
 
 #: Largest side of a tile in pixels, so that a block of 2048² passes with what is around it; what
 #: its inner edges count nothing, and over how many pixels more it hands over to the next. What
@@ -644,35 +636,39 @@ def predict_part(
         tuple(-(-(stop + HALO) // stride) * stride for stop in wanted.stop),
     ).clip(Box.of(tuple(side - side % -stride for side in seen)))
     same = seen == tuple(whole)
-    result = np.empty(wanted.shape, np.float32) if out is None or not same else out
-    canvas = _canvas(result, device)
+    place = out if same else None
     shape = (looked.shape[0], looked.shape[1])
+    pieces = [*tiles(shape, size=tile, margin=MARGIN, ramp=RAMP, multiple=stride)]
+    alone, canvas = len(pieces) == 1, torch.empty(0)
     before: torch.cuda.Event | None = None
-    for piece in tiles(shape, size=tile, margin=MARGIN, ramp=RAMP, multiple=stride):
-        box = piece.box.moved(looked.start)
-        kept = box.clip(wanted)
-        rows, columns = kept.within(box).slices
-        counts = piece.rows[rows], piece.columns[columns]
-        with torch.inference_mode(), autocast(precision, device), _cores_left_to(network):
+    with torch.inference_mode(), autocast(precision, device), _cores_left_to(network):
+        if not alone:
+            canvas = _canvas(wanted.shape, place, device)
+        for piece in pieces:
+            box = piece.box.moved(looked.start)
+            kept = box.clip(wanted)
+            rows, columns = kept.within(box).slices
+            counts = piece.rows[rows], piece.columns[columns]
             crop = _seen(read, levels, box, whole, seen, device)
-            found = _averaged(network, crop, average)[rows, columns].to(canvas.device)
-            # A tile that is alone counts fully.
-            weighted = found if box == looked else found * _weight(*counts, canvas.device)
-            canvas[kept.within(wanted).slices] += weighted
-        if device.type == "cuda":
-            # A GPU computes while the next tile is read; two that wait for it would only pile up.
-            if before is not None:
-                before.synchronize()
-            before = torch.cuda.current_stream(device).record_event()
-        share = math.prod(float(along.sum(dtype=np.float64)) for along in counts) / result.size
-        advance(round(share * math.prod(part.shape)))
-    # The weights of tiles and of pixels add up to 1 but for rounding.
-    canvas.clamp_(0, 1)
-    if canvas.device.type == "cuda":
-        torch.from_numpy(result).copy_(canvas)
+            found = _averaged(network, crop, average)[rows, columns]
+            if alone:
+                canvas = found
+            else:
+                canvas[kept.within(wanted).slices] += _weighted(found.to(canvas.device), *counts)
+            if device.type == "cuda":
+                # A GPU computes while the next tile is read; two that wait would only pile up.
+                if before is not None:
+                    before.synchronize()
+                before = torch.cuda.current_stream(device).record_event()
+            share = math.prod(float(along.sum(dtype=np.float64)) for along in counts)
+            advance(round(share / math.prod(wanted.shape) * math.prod(part.shape)))
+        if not alone:  # The weights of tiles add up to 1 but for rounding.
+            canvas.clamp_(0, 1)
+        map_ = _collected(canvas, place)
     if same:
-        return result
-    map_ = resampled(result[None], *back)[0]
+        return map_
+    # So do those of pixels.
+    map_ = resampled(map_[None], *back)[0]
     return np.clip(map_, 0, 1, out=map_ if out is None else out)
 
 
@@ -682,7 +678,7 @@ def _cores_left_to(network: nn.Module) -> Iterator[None]:
 
     Torch's would wait busily for their next task, on the cores that the network computes on.
     """
-    if not hasattr(network, "at_once"):
+    if not hasattr(network, "average"):
         yield
         return
     before = torch.get_num_threads()
@@ -729,25 +725,42 @@ def _normalised(sections: NDArray[Any], levels: Levels | None, device: torch.dev
     if levels is None:
         return found.float()
     # Of a large value float32 would lose what is left when the mean is taken away.
-    shift, scale = torch.tensor(levels, dtype=torch.float64).T[:, :, None, None].to(device)
-    return found.to(torch.float64, copy=True).sub_(shift).div_(scale).float()
+    exact = torch.float32 if sections.itemsize == 1 else torch.float64
+    shift, scale = torch.tensor(levels, dtype=exact).T[:, :, None, None].to(device)
+    return found.to(exact, copy=True).sub_(shift).div_(scale).float()
 
 
-def _weight(
-    rows: NDArray[np.float32], columns: NDArray[np.float32], device: torch.device
+def _weighted(found: Tensor, rows: NDArray[np.float32], columns: NDArray[np.float32]) -> Tensor:
+    """Multiply a tile's map (Y, X) by its weights, in place; most of it counts fully."""
+    for map_, weights in ((found, rows), (found.T, columns)):
+        full = np.flatnonzero(weights == 1)
+        first, last = (full[0], full[-1] + 1) if full.size else (len(weights),) * 2
+        for part in (slice(0, first), slice(last, None)):
+            map_[part] *= _sent(weights[part], found.device)[:, None]
+    return found
+
+
+def _canvas(
+    shape: tuple[int, ...], place: NDArray[np.float32] | None, device: torch.device
 ) -> Tensor:
-    """Return the weights of pixels on a device, from those of rows and of columns."""
-    return _sent(rows, device)[:, None] * _sent(columns, device)
-
-
-def _canvas(result: NDArray[np.float32], device: torch.device) -> Tensor:
-    """Return where the tiles of a map are added up, all 0: itself, or a GPU's where it has room.
+    """Return where the tiles of a map are added up, all 0: a GPU's where it has room, or its place.
 
     A quarter of its free memory at most, for most of it is the network's.
     """
-    if device.type == "cuda" and 4 * result.nbytes <= torch.cuda.mem_get_info(device)[0]:
-        return torch.zeros(result.shape, device=device)
-    return torch.from_numpy(result).zero_()
+    size = torch.float32.itemsize * math.prod(shape)
+    if device.type == "cuda" and 4 * size <= torch.cuda.mem_get_info(device)[0]:
+        return torch.zeros(shape, device=device)
+    return torch.zeros(shape) if place is None else torch.from_numpy(place).zero_()
+
+
+def _collected(canvas: Tensor, place: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """Return a map as an array, in its place where it has one."""
+    if place is None:
+        return np.ascontiguousarray(canvas.cpu().numpy())
+    there = torch.from_numpy(place)
+    if there.data_ptr() != canvas.data_ptr():
+        there.copy_(canvas)
+    return place
 
 
 def _sent(array: NDArray[Any], device: torch.device) -> Tensor:
@@ -765,10 +778,9 @@ def _averaged(network: nn.Module, crop: Tensor, average: Average) -> Tensor:
     poses, and below one with smaller tiles, from then on.
     """
     height, width = crop.shape[-2:]
-    pixels, poses = height * width, len(POSES[average])
+    pixels, poses = height * width, len(_poses(network, average))
     while pixels <= (most := _MOST.get(network, math.inf)):
-        at_once = max(_AT_ONCE[crop.device.type], getattr(network, "at_once", 1) * pixels)
-        many = min(poses, max(1, int(min(most, at_once) // pixels)))
+        many = min(poses, max(1, int(min(most, _AT_ONCE[crop.device.type]) // pixels)))
         try:
             return _passed(network, crop, average, many)
         except RuntimeError as error:
@@ -793,7 +805,7 @@ def _averaged(network: nn.Module, crop: Tensor, average: Average) -> Tensor:
     for piece in tiles((height, width), size=side, margin=MARGIN, ramp=RAMP, multiple=stride):
         rows, columns = piece.box.slices
         found = _averaged(network, crop[..., rows, columns], average)
-        total[rows, columns] += found * _weight(piece.rows, piece.columns, total.device)
+        total[rows, columns] += _weighted(found, piece.rows, piece.columns)
     return total
 
 
@@ -803,9 +815,16 @@ def _is_want_of_memory(error: RuntimeError) -> bool:
     )
 
 
+def _poses(network: nn.Module, average: Average) -> tuple[tuple[bool, int], ...]:
+    """Return the poses that a network is to be shown: none but its own where it averages itself."""
+    own = getattr(network, "average", None) or "none"
+    assert own in ("none", average), f"compiled for {own}, not {average}"
+    return POSES[average if own == "none" else "none"]
+
+
 def _passed(network: nn.Module, crop: Tensor, average: Average, many: int) -> Tensor:
     """Average the probabilities of one crop over its poses, so `many` of them in every pass."""
-    poses, total = POSES[average], None
+    poses, total = _poses(network, average), None
     # What is turned by a quarter is as high as the other is wide, and can be no part of its batch.
     upright = many == 1 or crop.shape[-2] == crop.shape[-1]
     alike = [poses] if upright else [[p for p in poses if p[1] % 2 == odd] for odd in (0, 1)]
@@ -815,7 +834,9 @@ def _passed(network: nn.Module, crop: Tensor, average: Average, many: int) -> Te
             torch.rot90(x, n, (-2, -1)) if n else x for x, (_, n) in zip(turned, group, strict=True)
         ]
         batch = torch.cat(turned) if len(turned) > 1 else turned[0]
-        maps = network(batch.contiguous(memory_format=torch.channels_last))[:, 0].float().sigmoid()
+        maps = network(batch.contiguous(memory_format=torch.channels_last))[:, 0].float()
+        if getattr(network, "average", None) is None:  # else they are maps already
+            maps = maps.sigmoid_()
         for map_, (flip, turns) in zip(maps, group, strict=True):
             map_ = torch.rot90(map_, -turns, (-2, -1)) if turns else map_
             map_ = map_.flip(-1) if flip else map_

@@ -29,7 +29,6 @@ from axolemma.images import (
 from axolemma.modelfile import Model, load_model, state_hash
 from axolemma.pictures import preview
 from axolemma.predict import (
-    POSES,
     TILE,
     Average,
     Polarity,
@@ -40,7 +39,6 @@ from axolemma.predict import (
     enlargement,
     enlargement_by_look,
     glimpses,
-    magnified_shape,
     membrane_map,
 )
 from axolemma.quality import SectionReport, as_dict, check_stack, summary
@@ -238,9 +236,7 @@ def segment(
     }
     network, how, parity = loaded.network, precision, ""
     if precision == "int8":
-        network, how, parity = _in_integers(
-            loaded, seen, sight, cut, where, poses=len(POSES[average])
-        )
+        network, how, parity = _in_integers(loaded, seen, sight, cut, where, average=average)
     used = choose_precision("auto" if how == "int8" else how, where)
     membrane = np.ones(stack.shape, np.float32)
     sections = membrane_map(
@@ -354,10 +350,10 @@ def _in_integers(
     threshold: float,
     device: torch.device,
     *,
-    poses: int,
+    average: Average,
 ) -> tuple[torch.nn.Module, Literal["int8", "auto"], str]:
     """Compile a network with 8-bit integers for a stack, if it then says the same as before."""
-    from axolemma.compiled import compiled, parity, side_by_side
+    from axolemma.compiled import compiled, parity
 
     if device.type != "cpu":
         raise SettingsError("precision int8 is for the CPU; take bf16, or --device cpu")
@@ -369,7 +365,7 @@ def _in_integers(
         channels=len(crops[0]),
         precision="int8",
         crops=crops[len(compared) :] or crops,
-        at_once=side_by_side(poses, magnified_shape(stack.shape, sight["magnification"])),
+        average=average,
     )
     same = parity(fast, model.network.eval(), compared, threshold=threshold)
     if same.good:

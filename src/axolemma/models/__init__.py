@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from axolemma.errors import SettingsError, nearest
 from axolemma.models.cenet import CENet, load_resnet34
 from axolemma.models.fused import fused
+from axolemma.models.posed import POSES, posed
 from axolemma.models.resunet import ResUNet
 from axolemma.models.unet import UNet
 from axolemma.models.unetplusplus import UNetPlusPlus
@@ -21,6 +22,7 @@ from axolemma.models.unetplusplus import UNetPlusPlus
 __all__ = [
     "DEFAULT",
     "MODELS",
+    "POSES",
     "CENet",
     "ResUNet",
     "UNet",
@@ -34,6 +36,7 @@ __all__ = [
     "heads",
     "load_resnet34",
     "parameters",
+    "posed",
 ]
 
 #: Every network by the name it has on the command line and in model files.
