@@ -36,7 +36,7 @@ def main() -> None:
         "fused bf16": (fused(network), "bf16"),
     }
     for kind in ("fp32", "bf16", "int8"):
-        fast = compiled(network, precision=kind, crops=crops[:16], threads=1)
+        fast = compiled(network, precision=kind, crops=crops[:16], threads=1, average="dihedral")
         print(f"{kind}: {parity(fast, network, crops[16:], threshold=threshold)}")
         ways[f"OpenVINO {kind}"] = (fast, "fp32")
     rows, first = [], None

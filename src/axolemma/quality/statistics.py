@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axolemma.engines.cores import cores
+from axolemma.engines.cores import threads
 from axolemma.errors import InputError
 from axolemma.geometry import Box
 
@@ -291,7 +291,7 @@ def _by_strip(work: Callable[[NDArray[Any]], Any], values: NDArray[Any]) -> Iter
     if len(strips) < _MANY:
         yield from map(work, strips)
         return
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(threads()) as pool:
         yield from pool.map(work, strips)
 
 
