@@ -191,6 +191,20 @@ def test_the_table_of_speeds_comes_from_the_bench():
         assert f"| {row['fastest Mpx/s']:.2f} | {row['default segment is faster by']} |" in line
 
 
+def test_the_table_of_a_gpu_comes_from_the_bench():
+    found = json.loads((ROOT / "docs" / "results" / "gpu.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    table = page.split("<!-- gpu -->")[1]
+    assert found["machine"]["gpu"] in page
+    assert table.count("\n| ") - 1 == len(found["end_to_end"])
+    for row in found["end_to_end"]:
+        values = [row[name] for name in ("seconds", "Mpx/s", "GPU MB", "hours a teravoxel")]
+        assert f"| {row['side']}² | {row['average']} | {' | '.join(map(str, values))} |" in table
+    (tile,) = (row for row in found["network"] if (row["tiles"], row["side"]) == (1, 2560))
+    assert f"{tile['Mpx/s']:,} megapixels per second" in page
+    assert f"{tile['of the roofline']:.2f} of what a copy" in page
+
+
 def test_what_is_said_of_speed_comes_from_the_bench():
     rows = json.loads((ROOT / "docs" / "results" / "infer.json").read_text(encoding="utf-8"))[
         "rows"

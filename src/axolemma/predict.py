@@ -747,8 +747,9 @@ def _weighted(found: Tensor, rows: NDArray[np.float32], columns: NDArray[np.floa
     for map_, weights in ((found, rows), (found.T, columns)):
         full = np.flatnonzero(weights == 1)
         first, last = (full[0], full[-1] + 1) if full.size else (len(weights),) * 2
-        for part in (slice(0, first), slice(last, None)):
-            map_[part] *= _sent(weights[part], found.device)[:, None]
+        for part in (slice(0, first), slice(last, len(weights))):
+            if part.start < part.stop:
+                map_[part].mul_(_sent(weights[part], found.device)[:, None])
     return found
 
 
