@@ -1,6 +1,7 @@
 """What the benches share: what they ran on, tables, and where results go."""
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -40,15 +41,15 @@ def machine(*packages: str) -> dict[str, Any]:
 
 
 def seconds(
-    work: Callable[[], object], *, repeats: int = 5, least: float = 0.0
+    work: Callable[[], object], *, repeats: int = 5, least: float = 0.0, most: float = math.inf
 ) -> tuple[float, float]:
     """Return the fastest and the median time of some work, after once that does not count.
 
-    It is repeated beyond `repeats` until `least` seconds are spent.
+    It is repeated beyond `repeats` until `least` seconds are spent, and no more after `most`.
     """
     work()
     times: list[float] = []
-    while len(times) < repeats or sum(times) < least:
+    while (len(times) < repeats or sum(times) < least) and sum(times) < most:
         started = time.perf_counter()
         work()
         times.append(time.perf_counter() - started)
