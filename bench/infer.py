@@ -11,7 +11,8 @@ their readme does: float32, channels first, `torch.no_grad`. "With our tricks" g
 autocast, channels last and inference mode. nnU-Net's prediction is its own: windows of 512² half a
 window apart, weighted by a Gaussian, each in its four mirrorings. Weights are untrained but for
 ours: they change no time. Each line is a process of its own, one after the other; the fastest of
-its repeats counts, which end after a minute. Writes ``docs/results/infer.json``, or where `--into` says.
+its repeats counts, which go on for two seconds and end after a minute. Writes
+``docs/results/infer.json``, or where `--into` says.
 """
 
 import argparse
@@ -157,7 +158,7 @@ def measured(name: str, way: str, side: int, repeats: int) -> dict[str, object]:
     """Time one line; for a process of its own."""
     work = work_of(name, way, side)
     before = peak()
-    fastest, median = seconds(work, repeats=repeats, most=60)
+    fastest, median = seconds(work, repeats=repeats, least=2, most=60)
     return {
         "network": name,
         "way": way,
