@@ -266,12 +266,11 @@ def test_a_section_is_normalised_by_the_pooled_moments(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float64"])
-def test_strips_side_by_side_add_up_as_one(dtype, monkeypatch):
+def test_strips_add_up_as_one(dtype, monkeypatch):
     section = np.random.default_rng(3).integers(1, 200, (90, 110)).astype(dtype)
     whole = quality.grey_sums(section)
     monkeypatch.setattr(quality.statistics, "_STRIP", 997)
     parts = quality.grey_sums(section)
-    assert section.size // 997 >= quality.statistics._MANY
     assert parts.keys() == whole.keys()
     for name, values in whole.items():
         np.testing.assert_allclose(parts[name], values, rtol=1e-12, atol=1e-9)

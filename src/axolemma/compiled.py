@@ -81,6 +81,7 @@ class Compiled(nn.Module):
         model = core.read_model(model=description, weights=weights)
         self._request = core.compile_model(model, "CPU", settings).create_infer_request()
         self._tensor = openvino.Tensor
+        self._lent: tuple[NDArray[np.float32], Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map sections (N, C, Y, X) to logits or maps (N, 1, Y, X)."""
@@ -92,6 +93,7 @@ class Compiled(nn.Module):
             place = self._tensor(found[n : n + 1].numpy(), shared_memory=True)
             self._request.set_output_tensor(place)
             self._request.infer({0: given[n : n + 1]}, share_inputs=True)
+        self._lent = given, found  # until others are: the request does not forget where they lie
         return found[..., :height, :width]
 
     def __reduce__(self) -> tuple[Callable[..., "Compiled"], tuple[Any, ...]]:

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-__all__ = ["THREADS", "cores", "environment", "gpus", "threads", "threads_each"]
+__all__ = ["THREADS", "cores", "environment", "gpus", "threads_each"]
 
 #: What tells the libraries under numpy, torch and numba how many threads to start.
 THREADS = (
@@ -22,12 +22,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def threads() -> int:
-    """Return how many threads this process is to use: its share, where it is one of some."""
-    share = os.environ.get(THREADS[0], "")
-    return min(cores(), int(share)) if share.isdecimal() and int(share) else cores()
 
 
 def threads_each(workers: int) -> dict[str, str]:
