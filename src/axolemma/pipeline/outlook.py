@@ -57,8 +57,7 @@ def outlook(
     if settings.objects != "none":
         bytes_each += 8 + 4 * (1 + (settings.objects == "neurons"))
     device = choose_device(settings.device)
-    precision = job.precision(device)
-    model = replace(job.model, network=ready(job.model.network, device, precision))
+    model = replace(job.model, network=ready(job.model.network, device))
     pixel = likely_size(
         source.read,
         source.shape,
@@ -75,7 +74,7 @@ def outlook(
         model.network,
         noise,
         magnification=model.info.magnification * pixel,
-        precision=precision,
+        precision=job.precision(device),
         device=device,
         tile=settings.tile,
         average=settings.average,
