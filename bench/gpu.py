@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from axolemma.modelfile import load_model
-from axolemma.predict import TILE, autocast, membrane_map, ready
+from axolemma.predict import TILE, membrane_map, ready
 from measuring import keep, machine, table
 
 GPU = torch.device("cuda")
@@ -78,12 +78,11 @@ def floor(network: nn.Module, x: torch.Tensor, top: dict[str, float]) -> tuple[f
 @torch.inference_mode()
 def alone(top: dict[str, float]) -> list[dict[str, object]]:
     """Time the network on tiles that lie on the GPU."""
-    network, rows = ready(load_model("neurites").network, GPU), []
+    network, rows = ready(load_model("neurites").network, GPU, "bf16"), []
     for many, side in SIZES:
-        x = torch.randn(many, 1, side, side, device=GPU)
-        with autocast("bf16", GPU):
-            spent = seconds(lambda x=x: network(x))
-            flop, size, least = floor(network, x, top)
+        x = torch.randn(many, 1, side, side, device=GPU, dtype=torch.bfloat16)
+        spent = seconds(lambda x=x: network(x))
+        flop, size, least = floor(network, x, top)
         rows.append(
             {
                 "tiles": many,

@@ -133,7 +133,7 @@ def work_of(name: str, way: str, side: int) -> Callable[[], object]:
             crops = [section[:, :256, 256 * n : 256 * (n + 1)] for n in range(side // 256)][:8]
             network = compiled.compiled(network, precision=kind, crops=crops, average=average)
         how = "bf16" if precision == "bf16" else "fp32"
-        network = ready(network, CPU)
+        network = ready(network, CPU, how)
         return lambda: predict_section(network, section, average=average, precision=how, device=CPU)
     network = peer(name).eval()
     around = windows_of_nnunet if name == "nnU-Net" else in_pieces

@@ -100,6 +100,15 @@ def test_eight_bits_stay_near(crops, average):
     assert "of the pixels change sides" in str(found)
 
 
+@pytest.mark.parametrize("average", POSES)
+def test_parity_turns_what_prediction_turns(average):
+    pytest.importorskip("openvino")
+    network = settled("resunet")
+    crops = [np.random.default_rng(0).normal(size=(1, 50, 43)).astype(np.float32)]
+    fast = compiled(network, precision="fp32", threads=1, average=average)
+    assert parity(fast, network, crops).largest < 1e-4
+
+
 def test_it_travels(crops):
     pytest.importorskip("openvino")
     fast = compiled(settled("resunet"), precision="fp32", threads=1, average="half-turn")

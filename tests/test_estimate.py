@@ -94,7 +94,7 @@ def test_a_tile_is_timed_and_weighed():
     assert one.largest == (8 + 4) * 4
     assert two.largest == 2 * one.largest
     assert two.kept == pytest.approx(2 * one.kept, rel=0.1)
-    assert one.weights == 4 * models.parameters(small)
+    assert one.weights == 4 * models.parameters(models.fused(small))
     assert wide.training
     assert all(torch.equal(value, state[key]) for key, value in wide.state_dict().items())
     learning = estimate.tile_of(small, device="cpu", shape=(2, 64, 64), learning=True)

@@ -48,21 +48,14 @@ def test_what_is_recorded_learns_the_same(dropout):
     torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-5)
 
 
-def test_what_looks_at_values_is_done_as_it_comes():
-    plain, _, _ = learned("unet", losses.weight_map_bce, recorded=False, dropout=0.0)
-    found, _, work = learned("unet", losses.weight_map_bce, recorded=True, dropout=0.0)
-    assert work._graph is None
-    torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-5)
-
-
+@pytest.mark.parametrize("model", ["resunet", "unet"])
 @pytest.mark.parametrize("loss", sorted(losses.LOSSES))
-def test_a_training_with_every_loss(loss, tmp_path):
+def test_a_training_with_every_loss(loss, model, tmp_path):
     pairs = phantom_pairs((6, 128, 128))
-    settings = check(
-        TrainSettings, {"data": "made", "steps": 8, "crop": 64, "loss": loss, "device": "cuda"}
-    )
-    model = fit(pairs, settings, tmp_path / "run")
-    assert model.info.training["steps"] == 8
+    sizes = {"steps": 8, "crop": 64, "width": 8, "depth": 3}
+    values = {"data": "made", "loss": loss, "model": model, "device": "cuda", **sizes}
+    found = fit(pairs, check(TrainSettings, values), tmp_path / "run")
+    assert found.info.training["steps"] == 8
 
 
 @pytest.mark.parametrize("dtype", [">u2", "u1", "i4", "f4", "f8"])

@@ -9,7 +9,7 @@ from axolemma import predict as predict_room
 from axolemma.datasets import phantom_pairs
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.geometry import Box, grid
-from axolemma.modelfile import load_model
+from axolemma.modelfile import load_model, state_hash
 from axolemma.predict import (
     POSES,
     choose_device,
@@ -22,6 +22,7 @@ from axolemma.predict import (
     polarity_of,
     predict_part,
     predict_section,
+    ready,
 )
 from axolemma.sampling import resampled, samples
 
@@ -118,6 +119,36 @@ def test_a_tile_that_is_too_large_is_cut(network, caplog):
     assert [line.split(" at")[0] for line in caplog.messages] == [
         "too little memory for 1 × 928 × 1312 pixels"
     ]
+
+
+def test_a_tile_that_is_cut_stays_within_its_range(network, caplog):
+    class Sure(Limited):
+        def forward(self, x):
+            return super().forward(x) + 1e3
+
+    found = predict(Sure(network, 800**2), stack_of(1, 900, 1300))
+    assert "too little memory" in caplog.text
+    assert found.max() == 1
+
+
+def test_weights_that_are_rounded_once_predict_as_those_rounded_at_every_call(network):
+    stack, before = stack_of(1, 96, 128), state_hash(network)
+    cpu = torch.device("cpu")
+    (found,) = membrane_map(network, stack, precision="bf16", device="cpu", average="flips")
+    assert state_hash(network) == before
+    section = normalise(stack[0])[None]
+    options = {"precision": "bf16", "device": cpu, "average": "flips"}
+    expected = predict_section(ready(network, cpu), section, **options)
+    np.testing.assert_allclose(found, expected, atol=5e-3)
+    assert next(ready(network, cpu, "bf16").parameters()).dtype == torch.bfloat16
+    assert np.abs(found - predict(network, stack, average="flips")[0]).max() > 0
+
+
+def test_sections_are_normalised_in_double_precision():
+    section = stack_of(40, 50)
+    mean, deviation = section.mean(dtype="f8"), section.std(dtype="f8")
+    expected = ((section - mean) / deviation).astype(np.float32)
+    np.testing.assert_array_equal(normalise(section, (mean, deviation)), expected)
 
 
 def test_memory_for_no_tile_at_all(network, caplog):
@@ -406,7 +437,7 @@ def test_prediction_leaves_the_weights_as_they_are():
 
 
 def test_glimpses_are_parts_of_what_is_predicted():
-    stack = stack_of(3, 140, 200)
+    stack = stack_of(3, 140, 200, dtype=np.uint16)
     parts = glimpses(stack, 5, polarity="bright", context=1, side=64)
     assert [part.shape for part in parts] == [(3, 64, 64)] * 5
     bright = [-normalise(section) for section in stack]

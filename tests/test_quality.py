@@ -265,6 +265,17 @@ def test_a_section_is_normalised_by_the_pooled_moments(dtype):
         )
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float64"])
+def test_strips_add_up_as_one(dtype, monkeypatch):
+    section = np.random.default_rng(3).integers(1, 200, (90, 110)).astype(dtype)
+    whole = quality.grey_sums(section)
+    monkeypatch.setattr(quality.statistics, "_STRIP", 997)
+    parts = quality.grey_sums(section)
+    assert parts.keys() == whole.keys()
+    for name, values in whole.items():
+        np.testing.assert_allclose(parts[name], values, rtol=1e-12, atol=1e-9)
+
+
 @given(st.integers(1, 899), st.floats(-1e6, 1e6))
 @settings(deadline=None)
 def test_contrast_of_parts_adds_up(cut, level):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from axolemma.errors import InputError
 from axolemma.models import heads
-from axolemma.predict import POSES, autocast, choose_device, choose_precision, place
+from axolemma.predict import POSES, autocast, choose_device, choose_precision, place, ready
 from axolemma.settings import SegmentSettings, TrainSettings
 
 __all__ = [
@@ -130,7 +130,7 @@ def tile_of(
     where = choose_device(device)
     how = choose_precision(precision, where)  # type: ignore[arg-type]
     mode, largest, kept = network.training, 0, 0
-    network = place(network, where).eval()
+    network = place(network, where).eval() if learning else ready(network, where, how)
 
     def note(_: nn.Module, given: tuple[Any, ...], found: Any) -> None:
         nonlocal largest, kept

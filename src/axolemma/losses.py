@@ -25,6 +25,7 @@ from torch.nn import functional
 from axolemma.errors import InputError, SettingsError, nearest
 
 __all__ = [
+    "LOOKING",
     "LOSSES",
     "bce",
     "bce_dice",
@@ -436,6 +437,9 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "focal": focal,
     "cl_dice": cl_dice,
 }
+
+#: Those that look at values on the way, so that a GPU's work on them cannot be recorded.
+LOOKING = ("weight_map_bce",)
 
 
 def build(name: str, **options: float) -> Callable[..., Tensor]:

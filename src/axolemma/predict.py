@@ -182,13 +182,23 @@ def place(network: nn.Module, device: torch.device) -> nn.Module:
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def ready(network: nn.Module, device: torch.device) -> nn.Module:
+def ready(
+    network: nn.Module, device: torch.device, precision: Literal["fp32", "bf16"] = "fp32"
+) -> nn.Module:
     """Return a network for prediction: on the device, its normalisations folded in.
 
-    A copy where there is anything to fold, so that the weights of `network` stay as they are.
+    With ``"bf16"`` its weights are rounded once, as `autocast` would round them at every call. A
+    copy where there is anything to change, so that the weights of `network` stay as they are.
     """
     folds = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-    return place(fused(network) if folds else network, device).eval()
+    rounds = precision == "bf16" and _kind(network) == torch.float32
+    network = place(fused(network) if folds or rounds else network, device).eval()
+    return network.to(torch.bfloat16) if rounds else network
+
+
+def _kind(network: nn.Module) -> torch.dtype | None:
+    """Return the type of a network's weights; None where it holds none that torch knows of."""
+    return next((weights.dtype for weights in network.parameters()), None)
 
 
 def normalise(section: NDArray[Any], of: tuple[float, float] | None = None) -> NDArray[np.float32]:
@@ -208,8 +218,8 @@ def normalise(section: NDArray[Any], of: tuple[float, float] | None = None) -> N
     InputError
         If all its pixels are equal or one is not finite.
     """
-    level = contrast(grey_sums(section)) if of is None else of
-    return _normalised(section[None], [level], torch.device("cpu"))[0].numpy()
+    mean, deviation = contrast(grey_sums(section)) if of is None else of
+    return np.asarray((section - np.float64(mean)) / deviation, np.float32)
 
 
 def magnified_shape(shape: tuple[int, ...], magnification: float) -> tuple[int, int]:
@@ -293,7 +303,8 @@ def enlargement_by_look(
         return 1.0
     if polarity == "auto":
         polarity = polarity_of(sections[len(sections) // 2][None], magnification=magnification)
-    network = ready(network, choose_device(device))
+    where = choose_device(device)
+    network = ready(network, where, choose_precision(precision, where))
 
     def map_of(section: NDArray[np.float32]) -> NDArray[np.float32]:
         try:
@@ -427,8 +438,8 @@ def membrane_map(
     if stack.ndim != 3:
         raise InputError(f"a stack has axes (Z, Y, X), this array has shape {stack.shape}")
     where = choose_device(device)
-    network = ready(network, where)
     how = choose_precision(precision, where)
+    network = ready(network, where, how)
     whole = Box.of(stack.shape[1:])
     for z in range(len(stack)):
         read, levels = _reader(stack, z, context, polarity)
@@ -527,8 +538,8 @@ def posed_maps(
         If a section is constant or not finite.
     """
     where = choose_device(device)
-    network = ready(network, where)
     how = choose_precision(precision, where)
+    network = ready(network, where, how)
     poses, whole = POSES["dihedral"], Box.of(stack.shape[1:])
     for z in range(len(stack)):
         read, levels = _reader(stack, z, context, polarity)
@@ -667,7 +678,7 @@ def predict_part(
         map_ = _collected(canvas, place)
     if same:
         return map_
-    # So do those of pixels.
+    # The weights of pixels add up to 1 but for rounding too.
     map_ = resampled(map_[None], *back)[0]
     return np.clip(map_, 0, 1, out=map_ if out is None else out)
 
@@ -725,9 +736,10 @@ def _normalised(sections: NDArray[Any], levels: Levels | None, device: torch.dev
     if levels is None:
         return found.float()
     # Of a large value float32 would lose what is left when the mean is taken away.
-    exact = torch.float32 if sections.itemsize == 1 else torch.float64
-    shift, scale = torch.tensor(levels, dtype=exact).T[:, :, None, None].to(device)
-    return found.to(exact, copy=True).sub_(shift).div_(scale).float()
+    exact = np.float32 if sections.itemsize == 1 else np.float64
+    by = _sent(np.array(levels, exact), device)
+    shift, scale = by.T[:, :, None, None]
+    return found.to(by.dtype, copy=True).sub_(shift).div_(scale).float()
 
 
 def _weighted(found: Tensor, rows: NDArray[np.float32], columns: NDArray[np.float32]) -> Tensor:
@@ -735,8 +747,9 @@ def _weighted(found: Tensor, rows: NDArray[np.float32], columns: NDArray[np.floa
     for map_, weights in ((found, rows), (found.T, columns)):
         full = np.flatnonzero(weights == 1)
         first, last = (full[0], full[-1] + 1) if full.size else (len(weights),) * 2
-        for part in (slice(0, first), slice(last, None)):
-            map_[part] *= _sent(weights[part], found.device)[:, None]
+        for part in (slice(0, first), slice(last, len(weights))):
+            if part.start < part.stop:
+                map_[part].mul_(_sent(weights[part], found.device)[:, None])
     return found
 
 
@@ -806,7 +819,7 @@ def _averaged(network: nn.Module, crop: Tensor, average: Average) -> Tensor:
         rows, columns = piece.box.slices
         found = _averaged(network, crop[..., rows, columns], average)
         total[rows, columns] += _weighted(found, piece.rows, piece.columns)
-    return total
+    return total.clamp_(0, 1)
 
 
 def _is_want_of_memory(error: RuntimeError) -> bool:
@@ -825,6 +838,7 @@ def _poses(network: nn.Module, average: Average) -> tuple[tuple[bool, int], ...]
 def _passed(network: nn.Module, crop: Tensor, average: Average, many: int) -> Tensor:
     """Average the probabilities of one crop over its poses, so `many` of them in every pass."""
     poses, total = _poses(network, average), None
+    crop = crop.to(_kind(network) or crop.dtype)
     # What is turned by a quarter is as high as the other is wide, and can be no part of its batch.
     upright = many == 1 or crop.shape[-2] == crop.shape[-1]
     alike = [poses] if upright else [[p for p in poses if p[1] % 2 == odd] for odd in (0, 1)]

@@ -1,14 +1,11 @@
 """Work on a GPU that is recorded once and then replayed, so that it need not wait for Python."""
 
-import logging
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 __all__ = ["Replayed"]
-
-_log = logging.getLogger(__name__)
 
 #: How often the work is done as it comes before it is recorded: at first, libraries choose their
 #: algorithms and take memory, which cannot be recorded.
@@ -25,8 +22,8 @@ class Replayed:
     Parameters
     ----------
     work
-        Takes tensors on one GPU and returns one. It must not look at values on the way; where it
-        does, or else cannot be recorded, it is done as it comes, for good.
+        Takes tensors on one GPU and returns one. It must not look at values on the way: what does
+        cannot be recorded, and torch does not recover from trying.
 
     Notes
     -----
@@ -40,23 +37,21 @@ class Replayed:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._given: tuple[Tensor, ...] = ()
         self._found: Tensor | None = None
-        self._recordable = True
 
     def __call__(self, *given: Tensor) -> Tensor:
         """Do the work."""
-        if not self._recordable:
-            return self._work(*given)
-        if self._calls < _BEFORE:
-            self._calls += 1
-            return self._beside(*given)
-        if self._graph is None and not self._recorded(*given):
-            return self._work(*given)
-        assert self._graph is not None
-        assert self._found is not None
-        for mine, its in zip(self._given, given, strict=True):
-            mine.copy_(its)
-        self._graph.replay()
-        return self._found
+        with torch.cuda.device(given[0].device):
+            if self._calls < _BEFORE:
+                self._calls += 1
+                return self._beside(*given)
+            if self._graph is None:
+                self._record(*given)
+            assert self._graph is not None
+            assert self._found is not None
+            for mine, its in zip(self._given, given, strict=True):
+                mine.copy_(its)
+            self._graph.replay()
+            return self._found
 
     def _beside(self, *given: Tensor) -> Tensor:
         """Do the work on a stream of its own, as it is recorded on one."""
@@ -68,15 +63,10 @@ class Replayed:
         here.wait_stream(beside)
         return found
 
-    def _recorded(self, *given: Tensor) -> bool:
+    def _record(self, *given: Tensor) -> None:
         graph, mine = torch.cuda.CUDAGraph(), tuple(tensor.clone() for tensor in given)
-        try:
-            # Other threads go on: they cut crops, and pin them.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                found = self._work(*mine)
-        except RuntimeError as error:
-            self._recordable = False
-            _log.info("steps cannot be recorded: %s", str(error).partition("\n")[0])
-            return False
+        # A stream of this device: torch keeps one for all. Other threads go on cutting crops.
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            found = self._work(*mine)
         self._graph, self._given, self._found = graph, mine, found
-        return True

@@ -351,7 +351,7 @@ def fit(
 
     def mapped(candidate: nn.Module, kind: Average, sections: list[int]) -> NDArray[np.float32]:
         """Predict sections."""
-        candidate = ready(candidate, device)
+        candidate = ready(candidate, device, precision)
         maps = np.zeros((len(sections), *images.shape[1:]), np.float32)
         for n in range(team.rank, len(sections), team.size):
             maps[n] = predict_section(
@@ -416,9 +416,12 @@ def fit(
         crops, drawn = _batch(rng, images, target, sections, mine, settings, black, pool)
         return (crops.pin_memory(), drawn.pin_memory()) if on_gpu else (crops, drawn)
 
+    # Backwards too a GPU would round what it multiplies.
+    flags = {"deterministic": True} | ({"allow_tf32": False} if precision == "fp32" else {})
+
     def learn(crops: Tensor, drawn: Tensor) -> Tensor:
         """Take a step with a batch; return its loss."""
-        with cudnn_set(deterministic=True):
+        with cudnn_set(**flags):
             with autocast(precision, device):
                 heads = learner(crops)
             lap("forward")
@@ -449,7 +452,8 @@ def fit(
             recent.append(loss)
         waiting.clear()
 
-    step_with = Replayed(learn) if on_gpu and team.size == 1 else learn
+    recorded = on_gpu and team.size == 1 and settings.loss not in losses.LOOKING
+    step_with = Replayed(learn) if recorded else learn
     # A GPU asks for its next crops sooner than those of one step are cut.
     batches = _ahead(cut, state.step, max(1, threads // len(mine)) if on_gpu else 1)
     move_average = _mover(average, network)
@@ -464,7 +468,7 @@ def fit(
         drawn = drawn.to(device, non_blocking=True)
         lap("transfer")
         waiting.append(step_with(crops, drawn).clone())
-        if on_gpu:
+        if recorded:
             lap("recorded steps")
         state.step += 1
         move_average(1 / (1 + settings.averaging * state.step))
@@ -498,6 +502,8 @@ def fit(
             saved = time.monotonic()
             lap("saving")
 
+    if waiting:
+        look()
     validate_average(1.0)
     wide = mapped(best, "dihedral", choosing)
     # The steadiest map decides for all: chosen by each on its own, thresholds of fewer poses were

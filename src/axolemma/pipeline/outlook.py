@@ -57,7 +57,8 @@ def outlook(
     if settings.objects != "none":
         bytes_each += 8 + 4 * (1 + (settings.objects == "neurons"))
     device = choose_device(settings.device)
-    model = replace(job.model, network=ready(job.model.network, device))
+    precision = job.precision(device)
+    model = replace(job.model, network=ready(job.model.network, device, precision))
     pixel = likely_size(
         source.read,
         source.shape,
@@ -74,7 +75,7 @@ def outlook(
         model.network,
         noise,
         magnification=model.info.magnification * pixel,
-        precision=job.precision(device),
+        precision=precision,
         device=device,
         tile=settings.tile,
         average=settings.average,

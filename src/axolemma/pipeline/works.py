@@ -136,7 +136,7 @@ class Size:
     def __call__(self, _: Block) -> Tables:
         """Return the factor by which sections are to be enlarged for the model."""
         shape = (len(self.usable), *self.source.shape[1:])
-        model = _loaded(self.model, self.device)
+        model = _loaded(self.model, self.device, "fp32")
         found = likely_size(self._read, shape, model, polarity=self.polarity, device=self.device)
         return {"factor": np.array([found])}
 
@@ -174,7 +174,7 @@ class Membrane:
 
     def __call__(self, block: Block) -> Tables:
         """Write the maps; return their checksums."""
-        model = _loaded(self.model, self.device)
+        model = _loaded(self.model, self.device, self.precision)
         network, context = model.network, model.info.context
         voxels = self.source.read(block.read.moved((self.first, 0, 0)))
         whole = self.outs[0][0].shape[1:]
@@ -545,7 +545,7 @@ def _checksum(voxels: NDArray[Any]) -> int:
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: str, device: str) -> Model:
+def _loaded(model: str, device: str, precision: Literal["fp32", "bf16"]) -> Model:
     """Load a model, once in every process."""
     found = load_model(model)
-    return replace(found, network=ready(found.network, choose_device(device)))
+    return replace(found, network=ready(found.network, choose_device(device), precision))

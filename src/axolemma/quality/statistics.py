@@ -2,13 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from axolemma.engines.cores import cores
 from axolemma.errors import InputError
 from axolemma.geometry import Box
 
@@ -38,8 +36,6 @@ CELL, _MOST_CELLS = 8, 256
 
 #: Pixels whose squares are added up in one go: up to here sums of 16-bit values are exact.
 _STRIP = 2**20
-#: Strips from which on they are shared out among threads.
-_MANY = 8
 #: What is subtracted before squares are summed, so that 64 bits hold 8 · 10⁹ pixels of a section.
 _PIVOT = {"uint16": 2**15}
 _ADDED = ("count", "total", "squares", "not_finite", "pairs", "steps", "bends")
@@ -286,13 +282,8 @@ def _grey(
 
 
 def _by_strip(work: Callable[[NDArray[Any]], Any], values: NDArray[Any]) -> Iterator[Any]:
-    """Do some work on values (N,), strip by strip, side by side where there are many."""
-    strips = [values[first : first + _STRIP] for first in range(0, values.size, _STRIP)]
-    if len(strips) < _MANY:
-        yield from map(work, strips)
-        return
-    with ThreadPoolExecutor(cores()) as pool:
-        yield from pool.map(work, strips)
+    """Do some work on values (N,), strip by strip."""
+    return (work(values[first : first + _STRIP]) for first in range(0, values.size, _STRIP))
 
 
 def _section(
