@@ -119,6 +119,25 @@ def test_it_travels(crops):
     assert (again.stride, again.average) == (fast.stride, fast.average)
 
 
+def test_an_interrupt_is_no_crash():
+    pytest.importorskip("openvino")
+    code = """
+import signal
+from axolemma import models
+from axolemma.compiled import compiled
+
+network = models.build("resunet", width=8, depth=2).eval()
+first, second = (compiled(network, precision="fp32", threads=1) for _ in range(2))
+del first, second
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (told.returncode, told.stdout) == (0, "interrupted\n")
+
+
 def test_nobody_is_told():
     if find_spec("nncf") is None:
         pytest.skip("OpenVINO is not here")

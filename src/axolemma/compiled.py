@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
@@ -69,8 +69,7 @@ class Compiled(nn.Module):
         super().__init__()
         self.stride, self.precision, self.average = stride, precision, average
         self._parts, self._threads = (description, weights), threads
-        openvino = _package("openvino")
-        core = openvino.Core()
+        core = _core()
         settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
@@ -80,7 +79,7 @@ class Compiled(nn.Module):
         }
         model = core.read_model(model=description, weights=weights)
         self._request = core.compile_model(model, "CPU", settings).create_infer_request()
-        self._tensor = openvino.Tensor
+        self._tensor = _package("openvino").Tensor
         self._lent: tuple[NDArray[np.float32], Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -316,6 +315,16 @@ def _map(network: Callable[[Tensor], Tensor], x: Tensor, average: Average) -> Te
         found = torch.rot90(network(seen).float().sigmoid(), -turns, (-2, -1))
         maps.append(found.flip(-1) if flip else found)
     return torch.stack(maps).mean(0)[0, 0]
+
+
+@cache
+def _core() -> Any:
+    """Return OpenVINO's core, one for all and never given up.
+
+    On processors with AMX every core gives the thread a stack for signals, and puts back what it
+    found when it goes: of two, what the other one has freed. The next Ctrl-C is a crash then.
+    """
+    return _package("openvino").Core()
 
 
 def _package(name: str) -> ModuleType:
