@@ -20,7 +20,7 @@ demo: $(VENV)/.user
 	$(BIN)/axolemma demo -o demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
