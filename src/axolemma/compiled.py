@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from axolemma.errors import SettingsError
-from axolemma.models import POSES, fused, posed
+from axolemma.models import POSES, fused, posed, turned, turned_back
 from axolemma.models.blocks import pad_to_multiple
 from axolemma.settings import Average
 
@@ -166,12 +166,12 @@ def compiled(
         )
     openvino = _package("openvino")
     stride = int(network.stride)  # type: ignore[arg-type]
-    wanted = fused(network)
+    wanted = alone = fused(network)
     if average is not None:
-        all_posed = [posed(wanted, *pose, channels=channels) for pose in POSES[average]]
-        networks = [network for network in all_posed if network is not None]
+        all_posed = [posed(alone, *pose, channels=channels) for pose in POSES[average]]
+        networks = [one for one in all_posed if one is not None]
         if len(networks) < len(all_posed):
-            average, networks = "none", [wanted]
+            average, networks = "none", [alone]
         wanted = _Maps(*networks)
     example = torch.zeros(1, channels, 4 * stride, 4 * stride)
     # Traced at sides that need no padding: `forward` pads, since a trace takes one way only.
@@ -196,7 +196,7 @@ def compiled(
         threads=threads,
         average=average,
     )
-    if not _kept(fast, network, channels, crops):
+    if not _kept(fast, alone, channels, crops):
         raise SettingsError(
             "OpenVINO runs this network at one size of tiles alone; take precision bf16 or fp32"
         )
@@ -213,7 +213,7 @@ def _kept(
     for crop in crops[:1]:  # integers are for such images alone
         rows, columns = (slice(min(a, b)) for a, b in zip(x.shape[2:], crop.shape[1:], strict=True))
         x[0, :, rows, columns] = torch.from_numpy(crop[:, rows, columns])
-    expected = _map(fused(network), x, fast.average or "none")
+    expected = _map(network, x, fast.average or "none")
     try:
         found = fast(x)[0, 0] if fast.average else fast(x)[0, 0].sigmoid()
     except RuntimeError:
@@ -309,11 +309,9 @@ def parity(
 
 def _map(network: Callable[[Tensor], Tensor], x: Tensor, average: Average) -> Tensor:
     """Return the membrane map (Y, X) of a section (1, C, Y, X), its pixels turned."""
-    maps = []
-    for flip, turns in POSES[average]:
-        seen = torch.rot90(x.flip(-1) if flip else x, turns, (-2, -1))
-        found = torch.rot90(network(seen).float().sigmoid(), -turns, (-2, -1))
-        maps.append(found.flip(-1) if flip else found)
+    maps = [
+        turned_back(network(turned(x, *pose)).float().sigmoid(), *pose) for pose in POSES[average]
+    ]
     return torch.stack(maps).mean(0)[0, 0]
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.geometry import Box, grid
-from axolemma.models import POSES, fused
+from axolemma.models import POSES, fused, turned, turned_back
 from axolemma.pixel_size import LOOKED_AT, likely_enlargement
 from axolemma.quality import contrast, grey_sums
 from axolemma.sampling import mirrored, resampled, samples
@@ -543,16 +543,19 @@ def posed_maps(
     poses, whole = POSES["dihedral"], Box.of(stack.shape[1:])
     for z in range(len(stack)):
         read, levels = _reader(stack, z, context, polarity)
-        section = _normalised(read(whole), levels, torch.device("cpu")).numpy()
+        section = _normalised(read(whole), levels, torch.device("cpu"))
         maps = np.empty((len(poses), *section.shape[1:]), np.float32)
-        for map_, (flip, turns) in zip(maps, poses, strict=True):
-            posed = np.rot90(section[..., ::-1] if flip else section, turns, (1, 2))
+        for map_, pose in zip(maps, poses, strict=True):
             found = predict_section(
-                network, posed, magnification=magnification, precision=how, device=where, tile=tile
+                network,
+                turned(section, *pose).numpy(),
+                magnification=magnification,
+                precision=how,
+                device=where,
+                tile=tile,
             )
-            found = np.rot90(found, -turns)
-            map_[...] = found[:, ::-1] if flip else found
-        advance(section[0].size)
+            map_[...] = turned_back(torch.from_numpy(found), *pose)
+        advance(section[0].numel())
         yield maps
 
 
@@ -843,17 +846,13 @@ def _passed(network: nn.Module, crop: Tensor, average: Average, many: int) -> Te
     upright = many == 1 or crop.shape[-2] == crop.shape[-1]
     alike = [poses] if upright else [[p for p in poses if p[1] % 2 == odd] for odd in (0, 1)]
     for group in (same[n : n + many] for same in alike for n in range(0, len(same), many)):
-        turned = [crop.flip(-1) if flip else crop for flip, _ in group]
-        turned = [
-            torch.rot90(x, n, (-2, -1)) if n else x for x, (_, n) in zip(turned, group, strict=True)
-        ]
-        batch = torch.cat(turned) if len(turned) > 1 else turned[0]
+        seen = [turned(crop, *pose) for pose in group]
+        batch = torch.cat(seen) if len(seen) > 1 else seen[0]
         maps = network(batch.contiguous(memory_format=torch.channels_last))[:, 0].float()
         if getattr(network, "average", None) is None:  # else they are maps already
             maps = maps.sigmoid_()
-        for map_, (flip, turns) in zip(maps, group, strict=True):
-            map_ = torch.rot90(map_, -turns, (-2, -1)) if turns else map_
-            map_ = map_.flip(-1) if flip else map_
+        for map_, pose in zip(maps, group, strict=True):
+            map_ = turned_back(map_, *pose)
             total = map_ if total is None else total.add_(map_)
     assert total is not None
     return total / len(poses) if len(poses) > 1 else total

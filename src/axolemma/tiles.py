@@ -41,11 +41,6 @@ class Tile:
     rows: NDArray[np.float32]
     columns: NDArray[np.float32]
 
-    @property
-    def weight(self) -> NDArray[np.float32]:
-        """How much its prediction counts at every pixel, of the shape of the box."""
-        return self.rows[:, None] * self.columns
-
 
 def tiles(
     shape: tuple[int, int],

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from axolemma.errors import SettingsError, nearest
 from axolemma.models.cenet import CENet, load_resnet34
 from axolemma.models.fused import fused
-from axolemma.models.posed import POSES, posed
+from axolemma.models.posed import POSES, posed, turned, turned_back
 from axolemma.models.resunet import ResUNet
 from axolemma.models.unet import UNet
 from axolemma.models.unetplusplus import UNetPlusPlus
@@ -37,6 +37,8 @@ __all__ = [
     "load_resnet34",
     "parameters",
     "posed",
+    "turned",
+    "turned_back",
 ]
 
 #: Every network by the name it has on the command line and in model files.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from axolemma.settings import Average
 
-__all__ = ["POSES", "posed"]
+__all__ = ["POSES", "posed", "turned", "turned_back"]
 
 #: Flips and quarter turns of every averaging: (flip the last axis?, quarter turns after that).
 POSES: dict[Average, tuple[tuple[bool, int], ...]] = {
@@ -57,8 +57,7 @@ def posed(
     stride = int(network.stride)  # type: ignore[arg-type]
     chance = torch.Generator().manual_seed(0)
     x = torch.randn(1, channels, 4 * stride, 2 * stride, generator=chance)
-    seen = torch.rot90(x.flip(-1) if flip else x, turns, (-2, -1))
-    expected = _turned_back(result(seen), -2, flip, turns)
+    expected = turned_back(result(turned(x, flip, turns)), flip, turns)
     for hook in hooks:
         hook.remove()
 
@@ -66,21 +65,27 @@ def posed(
     # that it makes pixels: they are turned as pixels are.
     side = int(getattr(network, "unshuffle", 1))
     for name, module in convolutions.items():
-        turned = _turned_back(module.weight, -2, flip, turns)
+        weight = turned_back(module.weight, flip, turns)
         if name == called[0]:
-            pixels = turned.unflatten(1, (-1, side, side))  # type: ignore[no-untyped-call]
-            turned = _turned_back(pixels, 2, flip, turns).flatten(1, 3)
+            pixels = weight.unflatten(1, (-1, side, side))  # type: ignore[no-untyped-call]
+            weight = turned_back(pixels, flip, turns, axis=2).flatten(1, 3)
         if name.partition(".")[0] == "head":
-            for values in (turned, module.bias):
+            for values in (weight, module.bias):
                 if values is not None:
                     pixels = values.unflatten(0, (-1, side, side))  # type: ignore[no-untyped-call]
-                    values.copy_(_turned_back(pixels, 1, flip, turns).flatten(0, 2))
-        module.weight.copy_(turned)
+                    values.copy_(turned_back(pixels, flip, turns, axis=1).flatten(0, 2))
+        module.weight.copy_(weight)
     alike = torch.allclose(result(x), expected, rtol=1e-3, atol=1e-4)
     return result if alike else None
 
 
-def _turned_back(values: Tensor, axis: int, flip: bool, turns: int) -> Tensor:
-    """Undo a pose along an axis and the next one."""
-    values = torch.rot90(values, -turns, (axis, axis + 1))
-    return values.flip(axis + 1) if flip else values
+def turned(x: Tensor, flip: bool, turns: int) -> Tensor:
+    """Bring the pixels of sections (..., Y, X) into a pose, see `POSES`."""
+    x = x.flip(-1) if flip else x
+    return torch.rot90(x, turns, (-2, -1)) if turns else x
+
+
+def turned_back(x: Tensor, flip: bool, turns: int, *, axis: int = -2) -> Tensor:
+    """Undo a pose, where Y is that axis and X the next one."""
+    x = torch.rot90(x, -turns, (axis, axis + 1)) if turns else x
+    return x.flip(axis + 1) if flip else x
