@@ -134,20 +134,27 @@ def _root(
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder.")] = Path("demo"),
-    budget: Annotated[str, typer.Option(help="Training time: 90s, 2m.")] = "2m",
-    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Train a model of its own first, for so long: 90s, 2m."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Do the main job on synthetic tissue: train, segment unseen sections, score them.
+    """Do the main job on synthetic tissue: segment unseen sections and score them.
 
-    Example: `axolemma demo -o demo`
+    By the weights that ship, or by those of a training on other sections of that tissue.
+
+    Example: `axolemma demo --budget 2m -o demo`
     """
     from axolemma.demo import run_demo
     from axolemma.settings import TrainSettings, check
 
-    settings = check(TrainSettings, {"data": "phantom", "budget": budget, "seed": seed})
-    with _training_bar() as report:
-        found = run_demo(output, settings, report=report, say=_plain)
+    if budget is None:
+        found = run_demo(output, say=_plain)
+    else:
+        settings = check(TrainSettings, {"data": "phantom", "budget": budget, "seed": 0})
+        with _training_bar() as report:
+            found = run_demo(output, settings, report=report, say=_plain)
     _show_scores(found, as_json)
     _plain(f"look at {output / 'segmented' / 'preview.png'}")
 
