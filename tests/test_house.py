@@ -18,6 +18,7 @@ STOREYS = (
         "images",
         "tiles",
         "sampling",
+        "padding",
         "augment",
         "augment_keras",
         "objects",

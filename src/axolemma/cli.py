@@ -82,7 +82,10 @@ def main() -> None:
             raise
         code = _explain(error)
     if code == INTERRUPTED:
-        _plain("axolemma: stopped; a training goes on when its command is repeated")
+        _plain(
+            "axolemma: stopped; a training, a comparison or an output that ends in .zarr goes"
+            " on when its command is repeated"
+        )
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -508,7 +511,7 @@ def _foresee_segmenting(
         precision="bf16" if settings.precision == "int8" else settings.precision,
         device=settings.device,
     )
-    pixel = likely_size(
+    likely = likely_size(
         lambda box: stack.array[box.slices],
         stack.array.shape,
         model,
@@ -522,7 +525,7 @@ def _foresee_segmenting(
         tile,
         itemsize=stack.array.dtype.itemsize,
         channels=channels,
-        magnification=model.info.magnification * pixel,
+        magnification=model.info.magnification * (1.0 if likely is None else likely),
     )
     fewer = ["fewer --slices"] if depth > 1 else []
     estimate.refuse_what_cannot_fit(
@@ -643,6 +646,8 @@ def evaluate(
         raise SettingsError(f"--proposal-is is one of {', '.join(known)}, not '{proposal_is}'")
     if image is not None and errors is None and report is None:
         raise SettingsError("--image is what the errors are shown over; say --errors or --report")
+    read: list[str | Path | None] = [proposal, truth, ignore, against, image]
+    images.check_places(csv, report, folders=[errors], inputs=read)
     drawn, background = _annotated(
         truth, cast("images.TruthIs", truth_is or "auto"), image, ignore_value
     )
@@ -952,6 +957,7 @@ def check(
         size = None if voxel_size is None else settings.voxel_size(voxel_size)
     except ValueError as error:
         raise SettingsError(f"--voxel-size: {error}") from error
+    images.check_places(output, inputs=[source])
     found: images.Stack | images.Volume
     if images.is_zarr(source):
         found = images.open_volume(source)
@@ -1049,6 +1055,7 @@ def measure(
     from axolemma import images, settings
     from axolemma import measure as room
 
+    images.check_places(output, folders=[meshes, skeletons], inputs=[labels])
     stack = images.read_labels(labels)
     kind = kind or ("cells" if stack.holds == "cells" else "neurons")
     if kind not in ("cells", "neurons"):
@@ -1120,6 +1127,7 @@ def suggest(
 
     asked = {"polarity": polarity, "voxel_size": voxel_size, "device": device, "slices": slices}
     settings = check(SegmentSettings, asked)
+    images.check_places(output, picture, inputs=[source, model])
     stack = datasets.load_images(source)
     depth = len(stack.array)
     chosen = images.parse_slices(slices, depth) if slices else range(depth)

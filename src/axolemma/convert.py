@@ -31,6 +31,7 @@ from axolemma.images import (
     is_remote,
     is_zarr,
     open_volume,
+    refuse_input,
     remove_precomputed,
     remove_zarr,
     write_tiff_sections,
@@ -122,8 +123,7 @@ def convert(
         say("the voxel size is not known, none is written; --voxel-size Z,Y,X tells it")
     if kind == "labels" and volume.dtype.kind not in "ui":
         raise InputError(f"{source}: labels are integers, not {volume.dtype}; leave --labels out")
-    if str(source).rstrip("/").removeprefix(PRECOMPUTED) == address:
-        raise InputError(f"{target}: is the input itself; choose another name")
+    refuse_input(address, str(source).removeprefix(PRECOMPUTED))
     if size is not None and address != target:
         if block is not None:
             raise InputError(f"{target}: shards of precomputed follow from its size; no --block")

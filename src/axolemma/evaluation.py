@@ -655,7 +655,7 @@ def _check_range(array: NDArray[Any], source: str) -> None:
             f"{source}: a map lies in [0, 1], this one spans {low:g} to {high:g}; rescale it"
         )
     top = np.iinfo(array.dtype).max if array.dtype.kind == "u" else 0
-    if array.dtype.itemsize > 1 and 0 < high < top / 2:
+    if 0 < high < top / 2:
         raise InputError(
             f"{source}: the highest value of this map is {high} where its type has {top}; stretch"
             " it over that, or save it as float in [0, 1]"

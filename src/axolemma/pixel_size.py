@@ -42,7 +42,7 @@ _ALIKE = 1.4
 
 def likely_enlargement(
     sections: Sequence[NDArray[Any]], map_of: Callable[[NDArray[np.float32]], NDArray[np.float32]]
-) -> float:
+) -> float | None:
     """Return the factor that likely brings sections to the size that a network learned at.
 
     Parameters
@@ -54,8 +54,8 @@ def likely_enlargement(
 
     Returns
     -------
-    float
-        From 1/4 to 4. 1 where they seem to have about that size, or cannot be judged.
+    float or None
+        From 1/4 to 4; 1 where they seem to have about that size, None where they cannot be judged.
     """
     sure: list[tuple[float, float]] = []
     for factor in _FACTORS:
@@ -65,15 +65,15 @@ def likely_enlargement(
         if sure and sure[-1][1] > _LEAST_SURE and share < _RISES * sure[-1][1]:
             return _judged(sure)
         sure.append((factor, share))
-    return 1.0
+    return None
 
 
-def _judged(sure: Sequence[tuple[float, float]]) -> float:
+def _judged(sure: Sequence[tuple[float, float]]) -> float | None:
     """Return the factor, by where the share reached most of the last one."""
     aim = _OF_TOP * sure[-1][1]
     below = max((n for n, (_, share) in enumerate(sure) if share < aim), default=None)
     if below is None:
-        return 1.0
+        return None
     (low, few), (high, many) = sure[below : below + 2]
     reached = low * (high / low) ** ((aim - few) / (many - few))
     factor = min(max(reached / _REACHED, 1 / 4), 4.0)

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.geometry import Box, grid
 from axolemma.models import POSES, fused, turned, turned_back
+from axolemma.padding import padded
 from axolemma.pixel_size import LOOKED_AT, likely_enlargement
-from axolemma.quality import contrast, grey_sums
+from axolemma.quality import Contrast, contrast, grey_sums
 from axolemma.sampling import mirrored, resampled, samples
 from axolemma.settings import Average
 from axolemma.tiles import tiles
@@ -43,6 +44,7 @@ __all__ = [
     "membrane_map",
     "neighbours",
     "normalise",
+    "pixel_text",
     "place",
     "polarity_of",
     "posed_maps",
@@ -53,8 +55,8 @@ __all__ = [
 
 #: Gives a part (Y, X) of a section and its neighbours, (C, Y, X), any real dtype.
 Read = Callable[[Box], NDArray[Any]]
-#: Mean and standard deviation by which each section of a part is normalised.
-Levels = Sequence[tuple[float, float]]
+#: By what each section of a part is normalised.
+Levels = Sequence[Contrast]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 Polarity = Literal["dark", "bright"]
 
@@ -67,6 +69,9 @@ MARGIN, RAMP = 160, 32
 #: Pixels beyond a part of a section that the network sees too, so that it predicts there what it
 #: predicts in the whole.
 HALO = MARGIN + RAMP
+
+#: Pixels around a part that tell what in it is padding.
+_AROUND = 32
 
 #: Pixels that pass a network at once, on a GPU in several poses where a tile is smaller. More of
 #: them would only take memory. A processor takes one pose after the other.
@@ -204,7 +209,8 @@ def _kind(network: nn.Module) -> torch.dtype | None:
 def normalise(section: NDArray[Any], of: tuple[float, float] | None = None) -> NDArray[np.float32]:
     """Shift and scale the grey values of one section to mean 0 and standard deviation 1.
 
-    Every section on its own, since contrast changes from one section to the next.
+    Every section on its own, since contrast changes from one section to the next. A frame of one
+    value around the tissue does not count and becomes 0, grey, where it is not told what to go by.
 
     Parameters
     ----------
@@ -218,8 +224,12 @@ def normalise(section: NDArray[Any], of: tuple[float, float] | None = None) -> N
     InputError
         If all its pixels are equal or one is not finite.
     """
-    mean, deviation = contrast(grey_sums(section)) if of is None else of
-    return np.asarray((section - np.float64(mean)) / deviation, np.float32)
+    mean, deviation, padding = contrast(grey_sums(section)) if of is None else (*of, ())
+    found = np.asarray((section - np.float64(mean)) / deviation, np.float32)
+    outside = padded(section, padding)
+    if outside is not None:
+        found[outside] = 0
+    return found
 
 
 def magnified_shape(shape: tuple[int, ...], magnification: float) -> tuple[int, int]:
@@ -253,16 +263,17 @@ def enlargement(
     factor = math.sqrt(voxel_size[1] * voxel_size[2] / (learned[1] * learned[2]))
     if not 1 / _MISTAKEN_SIZE <= factor <= _MISTAKEN_SIZE:
         raise InputError(
-            f"the image has pixels of {_pixel(voxel_size)} nm and the model learned at "
-            f"{_pixel(learned)} nm, too far apart to be true; give the right voxel_size, Z,Y,X in"
+            f"the image has pixels of {pixel_text(voxel_size)} and the model learned at "
+            f"{pixel_text(learned)}, too far apart to be true; give the right voxel_size, Z,Y,X in"
             " nm"
         )
     return 1.0 if 1 / _SAME_SIZE <= factor <= _SAME_SIZE else factor
 
 
-def _pixel(voxel_size: tuple[float, float, float]) -> str:
+def pixel_text(voxel_size: tuple[float, float, float]) -> str:
+    """Return the size of pixels in words, along Y and X where they are not square."""
     _, y, x = voxel_size
-    return f"{x:g}" if x == y else f"{y:g} × {x:g}"
+    return f"{x:g} nm" if x == y else f"{y:g} × {x:g} nm (Y × X)"
 
 
 def enlargement_by_look(
@@ -275,7 +286,7 @@ def enlargement_by_look(
     magnification: float = 1.0,
     precision: Precision = "auto",
     device: str = "auto",
-) -> float:
+) -> float | None:
     """Return the factor that likely brings a stack's pixels to the size that a network learned at.
 
     For sections that do not tell their pixel size, and to see whether they tell the right one.
@@ -293,14 +304,14 @@ def enlargement_by_look(
 
     Returns
     -------
-    float
+    float or None
         See `pixel_size.likely_enlargement`.
     """
     places = sorted({shape[0] // 4, shape[0] // 2, 3 * shape[0] // 4})
     sections = [glance(read, shape, z, LOOKED_AT)[0] for z in places]
     sections = [section for section in sections if np.isfinite(section).all()]
     if not sections:
-        return 1.0
+        return None
     if polarity == "auto":
         polarity = polarity_of(sections[len(sections) // 2][None], magnification=magnification)
     where = choose_device(device)
@@ -333,8 +344,8 @@ def neighbours(z: int, context: int, count: int) -> NDArray[np.int64]:
     return np.clip(np.arange(z - context, z + context + 1), 0, count - 1)
 
 
-def _checked(stack: NDArray[Any], z: int, context: int) -> list[tuple[float, float]]:
-    """Return mean and standard deviation of section `z` and its neighbours."""
+def _checked(stack: NDArray[Any], z: int, context: int) -> list[Contrast]:
+    """Return by what section `z` and its neighbours are normalised."""
     try:
         return [contrast(grey_sums(stack[n])) for n in neighbours(z, context, len(stack))]
     except InputError as error:
@@ -469,7 +480,7 @@ def _reader(stack: NDArray[Any], z: int, context: int, polarity: Polarity) -> tu
 def levels_of(contrasts: Levels, polarity: Polarity) -> Levels:
     """Return by what to normalise sections of such means and deviations, so that lines are dark."""
     sign = 1 if polarity == "dark" else -1
-    return [(mean, sign * deviation) for mean, deviation in contrasts]
+    return [found._replace(deviation=sign * found.deviation) for found in contrasts]
 
 
 def glimpses(
@@ -679,11 +690,21 @@ def predict_part(
         if not alone:  # The weights of tiles add up to 1 but for rounding.
             canvas.clamp_(0, 1)
         map_ = _collected(canvas, place)
-    if same:
-        return map_
-    # The weights of pixels add up to 1 but for rounding too.
-    map_ = resampled(map_[None], *back)[0]
-    return np.clip(map_, 0, 1, out=map_ if out is None else out)
+    if not same:
+        # The weights of pixels add up to 1 but for rounding too.
+        map_ = resampled(map_[None], *back)[0]
+        map_ = np.clip(map_, 0, 1, out=map_ if out is None else out)
+    # Membrane everywhere, so that no cell is seen in a frame and none goes on along it.
+    padding = levels[len(levels) // 2].padding if levels else ()
+    if padding:
+        near = Box(
+            tuple(start - _AROUND for start in part.start),
+            tuple(stop + _AROUND for stop in part.stop),
+        ).clip(Box.of(tuple(whole)))
+        outside = padded(read(near)[len(levels or ()) // 2], padding)
+        if outside is not None:
+            map_[outside[part.within(near).slices]] = 1
+    return map_
 
 
 @contextmanager
@@ -713,25 +734,47 @@ def _seen(
 ) -> Tensor:
     """Return what a network sees in a box, (1, C, Y, X), which may reach beyond the section."""
     if seen == tuple(whole) and box == box.clip(Box.of(seen)):
-        return _normalised(read(box), levels, device)[None]
+        sections = read(box)
+        return _normalised(sections, levels, device, _outside(sections, levels))[None]
     places = [mirrored(a, b, size) for a, b, size in zip(box.start, box.stop, seen, strict=True)]
     inner = [(int(axis.min()), int(axis.max()) + 1) for axis in places]
     axes = [
         samples(a, b, size, side) for (a, b), size, side in zip(inner, whole, seen, strict=True)
     ]
     sections = read(Box(tuple(axis.span[0] for axis in axes), tuple(axis.span[1] for axis in axes)))
+    outside = _outside(sections, levels)
     rows, columns = (axis - first for axis, (first, _) in zip(places, inner, strict=True))
     if seen != tuple(whole):
         # Normalised before they are mixed, where large values have lost nothing to rounding yet.
-        sections = _normalised(sections, levels, torch.device("cpu")).numpy()
-        sections, levels = resampled(sections, *axes), None
-    return _normalised(sections[:, rows[:, None], columns], levels, device)[None]
+        sections = _normalised(sections, levels, torch.device("cpu"), outside).numpy()
+        sections, levels, outside = resampled(sections, *axes), None, None
+    mirrored_too = np.s_[:, rows[:, None], columns]
+    outside = None if outside is None else outside[mirrored_too]
+    return _normalised(sections[mirrored_too], levels, device, outside)[None]
 
 
-def _normalised(sections: NDArray[Any], levels: Levels | None, device: torch.device) -> Tensor:
+def _outside(sections: NDArray[Any], levels: Levels | None) -> NDArray[np.bool_] | None:
+    """Tell which pixels of sections (C, Y, X) are padding; None where there is none."""
+    if not any(found.padding for found in levels or ()):
+        return None
+    outside = np.zeros(sections.shape, bool)
+    for part, section, found in zip(outside, sections, levels or (), strict=True):
+        there = padded(section, found.padding)
+        if there is not None:
+            part[...] = there
+    return outside
+
+
+def _normalised(
+    sections: NDArray[Any],
+    levels: Levels | None,
+    device: torch.device,
+    outside: NDArray[np.bool_] | None = None,
+) -> Tensor:
     """Return sections (C, Y, X) on a device, float32, each less its mean and over its deviation.
 
-    They travel in their own dtype, which is a quarter of that where they are of 8 bits.
+    What is outside is 0. They travel in their own dtype, which is a quarter of float32 where they
+    are of 8 bits.
     """
     if sections.dtype.newbyteorder("=") not in _TRAVELLING:
         sections = sections.astype(np.float64)
@@ -740,9 +783,10 @@ def _normalised(sections: NDArray[Any], levels: Levels | None, device: torch.dev
         return found.float()
     # Of a large value float32 would lose what is left when the mean is taken away.
     exact = np.float32 if sections.itemsize == 1 else np.float64
-    by = _sent(np.array(levels, exact), device)
+    by = _sent(np.array([each[:2] for each in levels], exact), device)
     shift, scale = by.T[:, :, None, None]
-    return found.to(by.dtype, copy=True).sub_(shift).div_(scale).float()
+    found = found.to(by.dtype, copy=True).sub_(shift).div_(scale).float()
+    return found if outside is None else found.masked_fill_(_sent(outside, device), 0)
 
 
 def _weighted(found: Tensor, rows: NDArray[np.float32], columns: NDArray[np.float32]) -> Tensor:

@@ -40,6 +40,7 @@ from axolemma.predict import (
     enlargement_by_look,
     glimpses,
     membrane_map,
+    pixel_text,
 )
 from axolemma.quality import SectionReport, as_dict, check_stack, summary
 from axolemma.settings import SegmentSettings, check
@@ -64,6 +65,9 @@ __all__ = [
 #: A pixel size that is so much off the one that membranes look like is worth a note: some tissue
 #: may have other membranes, but hardly twice as thick.
 _DOUBTFUL = 1.7
+
+#: Sides of a pixel that differ by more are worth a note too.
+_SQUARE = 1.1
 
 #: Crops of an image that 8-bit integers are calibrated on, and others on which they are compared.
 _CALIBRATING, _COMPARING = 12, 6
@@ -218,7 +222,7 @@ def segment(
     if not usable.size:
         raise InputError("every section is blank or holds NaN; there is nothing to segment")
     seen = stack[usable] if masked else stack
-    pixel = likely_size(
+    likely = likely_size(
         lambda box: seen[box.slices],
         seen.shape,
         loaded,
@@ -226,6 +230,7 @@ def segment(
         polarity=chosen.polarity,
         device=device,
     )
+    pixel = 1.0 if likely is None else likely
     magnification = loaded.info.magnification * pixel
     found = choose_polarity(chosen.polarity, seen, magnification=magnification)
     where = choose_device(device)
@@ -307,11 +312,11 @@ def likely_size(
     told: tuple[float, float, float] | None = None,
     polarity: Literal["auto"] | Polarity = "auto",
     device: str = "auto",
-) -> float:
+) -> float | None:
     """Return by which factor a stack has to be enlarged for a model, or looks as if it had to be.
 
-    By the voxel size that is `told`, else see `predict.enlargement_by_look`; 1 where the model does
-    not tell the pixel size it learned at.
+    By the voxel size that is `told`, else see `predict.enlargement_by_look`, None where that cannot
+    judge; 1 where the model does not tell the pixel size it learned at.
     """
     if told is not None or model.info.voxel_size is None:
         return enlargement(told, model.info.voxel_size)
@@ -439,7 +444,7 @@ def segment_stack(
             tile=settings.tile,
             advance=advance,
         )
-        likely = result.enlargement
+        likely: float | None = result.enlargement
         if voxel_size is not None:
             usable = np.setdiff1d(np.arange(len(array)), result.masked)
             seen = array[usable] if result.masked else array
@@ -578,7 +583,7 @@ def notes_on(
     voxel_size: tuple[float, float, float] | None,
     model: Model,
     *,
-    likely: float,
+    likely: float | None,
     polarity: tuple[str, Polarity],
     masked: list[int],
     suspect: Sequence[SectionReport],
@@ -592,7 +597,8 @@ def notes_on(
     model
         That sees it.
     likely
-        By which factor it looks as if it had to be enlarged for the model.
+        By which factor it looks as if it had to be enlarged for the model; None where that cannot
+        be judged.
     polarity
         What was asked for, and what it is.
     masked
@@ -610,7 +616,7 @@ def notes_on(
 
 
 def _size_notes(
-    voxel_size: tuple[float, float, float] | None, model: Model, likely: float
+    voxel_size: tuple[float, float, float] | None, model: Model, likely: float | None
 ) -> list[str]:
     learned = model.info.voxel_size
     factor = enlargement(voxel_size, learned)
@@ -618,29 +624,36 @@ def _size_notes(
         return (
             [] if voxel_size is None else ["the model does not tell the pixel size it learned at"]
         )
-    looks = f"{learned[2] * likely:.2g} nm"
+    looks = "" if likely is None else f"{learned[2] * likely:.2g} nm"
     otherwise = "say --voxel-size Z,Y,X in nm if it is another"
     if voxel_size is None:
-        if likely == 1:
+        if likely is None or likely == 1:
             return [
-                f"the pixel size is not known and taken for the model's, {learned[2]:g} nm;"
+                f"the pixel size is not known and taken for the model's, {pixel_text(learned)};"
                 f" {otherwise}"
             ]
         return [
             f"the pixel size is not known; by the look of the membranes it is about {looks}, so the"
             f" sections were resized by {likely:.3g} for the model, which learned at"
-            f" {learned[2]:g} nm; {otherwise}"
+            f" {pixel_text(learned)}; {otherwise}"
         ]
     notes = []
     if factor != 1:
         notes.append(
-            f"the image has pixels of {voxel_size[2]:g} nm and the model learned at"
-            f" {learned[2]:g} nm: the sections were resized by {factor:.3g} for it"
+            f"the image has pixels of {pixel_text(voxel_size)} and the model learned at"
+            f" {pixel_text(learned)}: the sections were resized by {factor:.3g} for it"
         )
-    if not 1 / _DOUBTFUL <= likely / factor <= _DOUBTFUL:
+    _, y, x = voxel_size
+    if not 1 / _SQUARE <= y / x <= _SQUARE:
         notes.append(
-            f"pixels of {voxel_size[2]:g} nm were said, but by the look of the membranes they are"
-            f" about {looks}; {otherwise}"
+            f"pixels are not square, {pixel_text(voxel_size)}, and sections are resized by one"
+            " factor along both: what lies along the one is not seen as what lies along the other;"
+            " resample the image, or say --voxel-size Z,Y,X in nm if they are"
+        )
+    if likely is not None and not 1 / _DOUBTFUL <= likely / factor <= _DOUBTFUL:
+        notes.append(
+            f"pixels of {pixel_text(voxel_size)} were said, but by the look of the membranes they"
+            f" are about {looks}; {otherwise}"
         )
     return notes
 

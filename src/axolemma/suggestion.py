@@ -93,7 +93,7 @@ def suggest(
     info = loaded.info
     pixel = enlargement(chosen.voxel_size, info.voxel_size)
     if chosen.voxel_size is None and info.voxel_size is not None:
-        pixel = enlargement_by_look(
+        looks = enlargement_by_look(
             loaded.network,
             lambda box: stack[box.slices],
             stack.shape,
@@ -102,6 +102,7 @@ def suggest(
             magnification=info.magnification,
             device=device,
         )
+        pixel = 1.0 if looks is None else looks
     magnification = info.magnification * pixel
     uncertainty = np.empty(stack.shape, np.float32)
     poses = posed_maps(

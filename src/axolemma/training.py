@@ -35,8 +35,10 @@ from axolemma.predict import (
     choose_device,
     choose_precision,
     cudnn_set,
+    enlargement,
     neighbours,
     normalise,
+    pixel_text,
     place,
     predict_section,
     ready,
@@ -59,6 +61,9 @@ PASSES, LEAST_STEPS = 400, 3000
 
 #: Sections at most to judge by where none are held out, and to choose the boundary from.
 MOST_JUDGED, MOST_CHOOSING = 5, 12
+
+#: Standard deviations by which membranes are brighter or darker where a section tells its polarity.
+_TOLD = 0.1
 
 #: Share of the budget over which the learning rate rises; it then falls along a cosine.
 WARM_UP = 0.05
@@ -285,6 +290,9 @@ def fit(
     precision = choose_precision(settings.precision, device)
     _check_crop(network, settings, data.images.shape)
     images, truth = _prepare(data, used.start), data.truth
+    bright = _bright(images, truth)
+    # As `segment` inverts what it is given: a network sees dark membranes only.
+    images[bright] *= -1
     sparse = bool((truth == IGNORED).any())
     if sparse and settings.preset == "keras":
         raise SettingsError(
@@ -292,6 +300,7 @@ def fit(
             " pixels out; take preset axolemma or none where not all is annotated"
         )
     black = [-float(section.mean() / section.std()) for section in data.images]
+    black = [-level if turned else level for level, turned in zip(black, bright, strict=True)]
     run = Path(run)
     team.led(
         partial(
@@ -306,6 +315,15 @@ def fit(
         (run / "state.safetensors").unlink(missing_ok=True)
         say(f"the run in {run} is finished already")
         return load_model(run / "model.safetensors")
+
+    if bright.any():
+        names = ", ".join(map(str, used.start + np.flatnonzero(bright)))
+        say(
+            f"by their truth membranes are bright in sections {names}: their grey values were"
+            " inverted for the network, as segment does"
+        )
+    if start is not None:
+        _compare_sizes(settings, data, start, say)
 
     place(network, device)
     average = copy.deepcopy(network).eval().requires_grad_(False)
@@ -447,7 +465,8 @@ def fit(
         for step, loss in enumerate(torch.stack(waiting).tolist(), state.step + 1 - len(waiting)):
             if not math.isfinite(loss):
                 raise AxolemmaError(
-                    f"the loss became {loss} in step {step}; try a lower learning_rate"
+                    f"the loss became {loss} in step {step}; try a lower learning_rate, in another"
+                    f" folder than {run}"
                 )
             recent.append(loss)
         waiting.clear()
@@ -795,6 +814,33 @@ def _prepare(data: Pairs, first: int) -> NDArray[np.float32]:
         except InputError as error:
             raise InputError(f"{data.name}, section {z}: {error}") from None
     return np.stack(sections)
+
+
+def _bright(images: NDArray[np.float32], truth: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Tell of each section whether its membranes are brighter than what is between them.
+
+    Those that do not tell, since nothing or one of both alone is annotated, go with most others.
+    """
+    told = np.zeros(len(images))
+    for z, (section, known) in enumerate(zip(images, truth, strict=True)):
+        membrane, interior = section[known == 1], section[known == 0]
+        if membrane.size and interior.size:
+            difference = float(membrane.mean() - interior.mean())
+            told[z] = np.sign(difference) * (abs(difference) > _TOLD)
+    return np.where(told == 0, told.sum() > 0, told > 0)
+
+
+def _compare_sizes(
+    settings: TrainSettings, data: Pairs, start: Model, say: Callable[[str], None]
+) -> None:
+    """Say where the pixels to learn from are not of the size that the start had learned at."""
+    here, there = settings.voxel_size or data.voxel_size, start.info.voxel_size
+    if here is not None and there is not None and enlargement(here, there) != 1:
+        say(
+            f"the weights of {settings.start} learned at {pixel_text(there)} and these sections"
+            f" have {pixel_text(here)}: nothing is resized, and what they know may be of little"
+            " use; resample the sections to go on from them"
+        )
 
 
 def _thickened(truth: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:

@@ -89,7 +89,6 @@ def _run(task: Task, tell: Callable[[str, float], None]) -> dict[str, Any]:
     found = segment(
         test.images,
         model=model,
-        polarity="dark",
         average=task.average,
         objects="none",
         precision=settings.precision,

@@ -40,7 +40,15 @@ from axolemma.images.tensors import (
 )
 from axolemma.images.truth import TruthIs, check_truth_is, read_truth, to_membrane, to_truth
 from axolemma.images.volume import Boxes, StackVolume, Volume, open_volume, traces
-from axolemma.images.write import appearing, replacing, write_png, write_tiff, write_tiff_sections
+from axolemma.images.write import (
+    appearing,
+    check_places,
+    refuse_input,
+    replacing,
+    write_png,
+    write_tiff,
+    write_tiff_sections,
+)
 from axolemma.images.zarrs import (
     ZarrVolume,
     create_zarr,
@@ -69,6 +77,7 @@ __all__ = [
     "check_finite",
     "check_image",
     "check_pair",
+    "check_places",
     "check_truth_is",
     "create_precomputed",
     "create_zarr",
@@ -88,6 +97,7 @@ __all__ = [
     "read_labels",
     "read_truth",
     "refuse_in_the_way",
+    "refuse_input",
     "remove_precomputed",
     "remove_zarr",
     "replacing",

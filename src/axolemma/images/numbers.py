@@ -48,6 +48,11 @@ def read_labels(path: str | Path) -> Stack:
             f"{stack.source}: this looks like grey values ({array.dtype}), where each cell or"
             " neuron should have a number of its own; give labels"
         )
+    if not ours and array.dtype == np.uint8 and {*np.unique(array).tolist()} == {0, 255}:
+        raise ImageError(
+            f"{stack.source}: it holds 0 and 255 alone, a mask, where each cell or neuron should"
+            " have a number of its own; give labels, such as the cells.tif that segment writes"
+        )
     if array.dtype == np.uint64 and array.size and array.max() >= RESERVED:
         array = np.where(array < RESERVED, array, np.uint64(0))
         return replace(stack, array=array, notes=(*stack.notes, _NONE))

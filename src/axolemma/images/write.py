@@ -14,9 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axolemma.errors import AxolemmaError, InputError
+from axolemma.images.hdf5 import split_inside
+from axolemma.images.stores import is_remote
 from axolemma.labels import colours
 
-__all__ = ["appearing", "replacing", "write_png", "write_tiff", "write_tiff_sections"]
+__all__ = [
+    "appearing",
+    "check_places",
+    "refuse_input",
+    "replacing",
+    "write_png",
+    "write_tiff",
+    "write_tiff_sections",
+]
 
 CLASSIC_LIMIT = 2**32 - 2**25  # bytes that a classic TIFF may point to, less room for metadata
 IMAGEJ_TYPES = {"uint8", "uint16", "float32"}
@@ -25,6 +35,67 @@ OME_TYPES = {"int8", "int16", "int32", "uint32", "float64"}
 LABELS = {"cells", "neurons"}
 _COLOR_MAP = 320  # the number of the tag
 DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+
+
+def refuse_input(place: str | Path, *inputs: str | Path | None) -> None:
+    """Refuse to write over what is read.
+
+    Parameters
+    ----------
+    place
+        File, folder or address to make or to replace.
+    inputs
+        What is read: files, folders, addresses, ``volume.h5:/path/in/file``; None for none.
+
+    Raises
+    ------
+    InputError
+        If one of them is this place, or lies in it.
+    """
+    for given in inputs:
+        if given is not None and _lies_in(given, place):
+            raise InputError(f"{place}: is the input itself; choose another name")
+
+
+def _lies_in(given: str | Path, place: str | Path) -> bool:
+    if is_remote(given) or is_remote(place):
+        return f"{str(given).rstrip('/')}/".startswith(f"{str(place).rstrip('/')}/")
+    return split_inside(given)[0].resolve().is_relative_to(Path(place).resolve())
+
+
+def check_places(
+    *files: str | Path | None,
+    folders: Collection[str | Path | None] = (),
+    inputs: Collection[str | Path | None] = (),
+) -> None:
+    """Refuse places where results cannot be made, before any of them is and before the work.
+
+    Parameters
+    ----------
+    files, folders
+        To make or replace; None for those that nobody asked for.
+    inputs
+        What is read, see `refuse_input`.
+
+    Raises
+    ------
+    InputError
+        If one of the files is an input or a folder, one of the folders is a file, or the folder
+        that one is to lie in is missing.
+    """
+    for place in (Path(file) for file in files if file is not None):
+        refuse_input(place, *inputs)
+        if place.is_dir():
+            raise InputError(f"{place}: this is a folder; name a file")
+        _check_parent(place)
+    for place in (Path(folder) for folder in folders if folder is not None):
+        if place.exists() and not place.is_dir():
+            raise InputError(f"{place}: this is a file; name a folder")
+
+
+def _check_parent(place: Path) -> None:
+    if not place.parent.is_dir():
+        raise InputError(f"{place}: the folder {place.parent} does not exist; make it first")
 
 
 @contextmanager
@@ -51,8 +122,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
+    _check_parent(path)
     try:
         yield partial
         partial.replace(path)

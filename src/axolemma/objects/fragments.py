@@ -52,6 +52,9 @@ _MAP = 0.8
 #: a pixel of the map can change, and does as well as none (docs/experiments.md).
 DEPTH = 16.0
 
+#: Side in pixels of a square that is no membrane where it is 1 all over, for none is so thick.
+_THICK = 31
+
 #: A fragment is expected to end within so many depths of its seed.
 _REACH = 12
 
@@ -83,8 +86,8 @@ def fragments(
     Returns
     -------
     NDArray[np.int32]
-        (Y, X), from 1 on in the order of their seeds and everywhere, the membrane included; 0
-        everywhere where there is no interior.
+        (Y, X), from 1 on in the order of their seeds and everywhere, the membrane included, but 0
+        where a square of 31 pixels is 1 all over; 0 everywhere where there is no interior.
     """
     interior = 1.0 - membrane > threshold
     return _flooded(membrane, *_seeds(interior, smoothing, depth), depth)
@@ -322,7 +325,23 @@ def _flooded(
 ) -> NDArray[np.int32]:
     # In float32 whatever the map's dtype, so that the same map floods the same way.
     landscape = _MAP * membrane.astype(np.float32) + (1 - _MAP) * (1 - deep / np.float32(depth))
-    return flood(landscape.clip(0, 1), seeds)
+    found = flood(landscape.clip(0, 1), seeds)
+    if (nothing := _nothing(membrane)) is not None:
+        found[nothing] = 0
+    return found
+
+
+def _nothing(membrane: NDArray[np.floating]) -> NDArray[np.bool_] | None:
+    """Tell where squares are membrane without any doubt: no tissue, but what was masked."""
+    sure = membrane >= 1
+    every = sure[:: _THICK // 4, :: _THICK // 4]
+    # Of a square that is large enough three points in a row and three rows of them are seen.
+    for _ in range(2):
+        every = (every[:-2] & every[1:-1] & every[2:]).T
+    if not every.any():
+        return None
+    inner = ndimage.minimum_filter(sure, _THICK, mode="constant", cval=False)
+    return np.asarray(ndimage.maximum_filter(inner, _THICK, mode="constant", cval=False))
 
 
 def _names(

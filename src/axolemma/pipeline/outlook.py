@@ -59,7 +59,7 @@ def outlook(
     device = choose_device(settings.device)
     precision = job.precision(device)
     model = replace(job.model, network=ready(job.model.network, device, precision))
-    pixel = likely_size(
+    likely = likely_size(
         source.read,
         source.shape,
         job.model,
@@ -74,7 +74,7 @@ def outlook(
         predict_section,
         model.network,
         noise,
-        magnification=model.info.magnification * pixel,
+        magnification=model.info.magnification * (1.0 if likely is None else likely),
         precision=precision,
         device=device,
         tile=settings.tile,

@@ -19,7 +19,14 @@ from axolemma._version import __version__
 from axolemma.calibration import Calibration
 from axolemma.engines import Engine
 from axolemma.errors import InputError
-from axolemma.images import Volume, ZarrVolume, refuse_in_the_way, remove_zarr, replacing
+from axolemma.images import (
+    Volume,
+    ZarrVolume,
+    refuse_in_the_way,
+    refuse_input,
+    remove_zarr,
+    replacing,
+)
 from axolemma.objects import (
     GAP,
     GROWTH,
@@ -108,8 +115,9 @@ def segment_volume(
     Raises
     ------
     InputError
-        If volume and model do not fit, a section is constant or not finite, the model holds no
-        calibration and one is asked for, or the ledger is of a run with other settings.
+        If `out` is what is read, volume and model do not fit, a section is constant or not finite,
+        the model holds no calibration and one is asked for, or the ledger is of a run with other
+        settings.
     IncompleteError
         If blocks failed again and again; all others are done, and another run does just those.
     """
@@ -117,6 +125,10 @@ def segment_volume(
     job = Job.of(source, out.rstrip("/"), settings, block, ledger, mask)
     job.precision(choose_device(settings.device))
     refuse_in_the_way(job.out)
+    refuse_input(job.out, job.source.source, None if job.mask is None else job.mask.volume.source)
+    if job.mask is not None and job.mask.factors != (1, 1, 1):
+        sides = " × ".join(map(str, job.mask.factors))
+        say(f"a voxel of the mask is taken for {sides} voxels of the volume (Z × Y × X)")
     finished = job.folder / "run.json"
     if overwrite:
         if (job.folder / "settings.json").is_file():
@@ -373,12 +385,12 @@ def _suspect(
     return [report for report in reports if report.findings]
 
 
-def _contrasts(pooled: quality.Table, job: Job) -> tuple[tuple[float, float] | None, ...]:
+def _contrasts(pooled: quality.Table, job: Job) -> tuple[quality.Contrast | None, ...]:
     """Return mean and standard deviation of every section.
 
     None for a section that shows nothing, where such ones are to be left out.
     """
-    found: list[tuple[float, float] | None] = []
+    found: list[quality.Contrast | None] = []
     for z in range(job.shape[0]):
         try:
             found.append(quality.contrast(pooled, z))

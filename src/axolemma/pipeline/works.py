@@ -72,7 +72,7 @@ __all__ = [
 #: change of it, in this file or in what makes the tables (`quality`, `objects`), be it a name, a
 #: unit or a pass that is new: what a ledger of another form holds would not be understood, and is
 #: refused.
-FORM = 2
+FORM = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class Size:
         shape = (len(self.usable), *self.source.shape[1:])
         model = _loaded(self.model, self.device, "fp32")
         found = likely_size(self._read, shape, model, polarity=self.polarity, device=self.device)
-        return {"factor": np.array([found])}
+        return {"factor": np.array([1.0 if found is None else found])}
 
     def _read(self, box: Box) -> NDArray[Any]:
         z = self.first + self.usable[box.start[0]]
@@ -156,7 +156,7 @@ class Membrane:
     first: int
     outs: tuple[tuple[ZarrVolume, Calibration | None], ...]
     model: str
-    contrasts: tuple[tuple[float, float] | None, ...]
+    contrasts: tuple[quality.Contrast | None, ...]
     mask: Mask | None
     polarity: Polarity
     magnification: float
@@ -186,7 +186,9 @@ class Membrane:
             for out, _ in self.outs
         ]
         core = voxels[block.write.within(block.read).slices]
-        tissue = np.full(core.shape, core.min() < core.max())
+        # What is not finite in one section says nothing of the others.
+        lowest, highest = (of.reduce(core, axis=None) for of in (np.fmin, np.fmax))
+        tissue = np.full(core.shape, lowest < highest)
         if self.mask is not None:
             tissue &= self.mask.read(block.write.moved((self.first, 0, 0)))
         for n, z in enumerate(range(block.write.start[0], block.write.stop[0])):

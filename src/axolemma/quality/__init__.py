@@ -9,6 +9,7 @@ from axolemma.quality.sections import as_dict, check_stack, check_volume, write_
 from axolemma.quality.shifts import Shift, section_shift, section_shifts
 from axolemma.quality.statistics import (
     HALO,
+    Contrast,
     Table,
     block_statistics,
     contrast,
@@ -19,6 +20,7 @@ from axolemma.quality.statistics import (
 
 __all__ = [
     "HALO",
+    "Contrast",
     "Finding",
     "Kind",
     "SectionReport",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ __all__ = [
     "CELL",
     "HALO",
     "LAGS",
+    "Contrast",
     "Table",
     "block_statistics",
     "cell_side",
@@ -36,6 +37,10 @@ CELL, _MOST_CELLS = 8, 256
 
 #: Pixels whose squares are added up in one go: up to here sums of 16-bit values are exact.
 _STRIP = 2**20
+#: Share of a section's pixels from which on those at its lowest or highest grey value may be
+#: padding, and what must be left for them to be: else it is a drawing, not tissue.
+_PADDED, _TISSUE = 0.02, 0.1
+
 #: What is subtracted before squares are summed, so that 64 bits hold 8 · 10⁹ pixels of a section.
 _PIVOT = {"uint16": 2**15}
 _ADDED = ("count", "total", "squares", "not_finite", "pairs", "steps", "bends")
@@ -209,7 +214,24 @@ def grey_sums(section: NDArray[Any], counted: NDArray[np.bool_] | None = None) -
     return {name: np.array([value]) for name, value in _grey(values, known, lost).items()}
 
 
-def contrast(table: Mapping[str, NDArray[Any]], z: int = 0) -> tuple[float, float]:
+class Contrast(NamedTuple):
+    """By what a section is normalised.
+
+    Parameters
+    ----------
+    mean, deviation
+        Of its grey values, but for those that may be padding.
+    padding
+        The lowest or the highest of its grey values, or both, where so many pixels have it that a
+        frame of it may lie around the tissue, see `padding.padded`.
+    """
+
+    mean: float
+    deviation: float
+    padding: tuple[float, ...] = ()
+
+
+def contrast(table: Mapping[str, NDArray[Any]], z: int = 0) -> Contrast:
     """Return mean and standard deviation of a section, by which it is normalised.
 
     Parameters
@@ -232,7 +254,20 @@ def contrast(table: Mapping[str, NDArray[Any]], z: int = 0) -> tuple[float, floa
         raise InputError("a section has no pixel that counts")
     if table["lowest"][z] == table["highest"][z]:
         raise InputError(f"all pixels of a section are {mean:g}; there is nothing to see")
-    return float(mean), float(deviation)
+    count, padding = row["count"][0], []
+    for end in ("lowest", "highest"):
+        value, many = table[end][z], table[f"at_{end}"][z]
+        if many > _PADDED * count:
+            padding.append(float(value))
+            off = type(row["total"][0].item())(value - row["pivot"][0])
+            row["count"] = row["count"] - many
+            row["total"] = row["total"] - many * off
+            row["squares"] = row["squares"] - many * off**2
+    if padding and row["count"][0] > _TISSUE * count:
+        (inner,), (spread,) = moments(row)
+        if spread > 0:
+            return Contrast(float(inner), float(spread), tuple(padding))
+    return Contrast(float(mean), float(deviation))
 
 
 def _known(
