@@ -419,3 +419,15 @@ def test_nothing_to_join():
     none = Contacts(np.empty((0, 2), np.int64), np.empty(0, np.int64), np.empty(0), np.zeros(4))
     for method in ("mean", "multicut"):
         assert join(np.ones(4), none, boundary=0.6, method=method).tolist() == [0, 1, 2, 3]
+
+
+def test_where_all_is_membrane_for_sure_there_is_no_fragment():
+    map_ = np.full((100, 120), 0.1)
+    map_[:, :40] = map_[60:91, 80:111] = 1  # what is masked
+    map_[:30, 70:74] = 1  # a membrane
+    found = fragments(map_)
+    expected = np.zeros(map_.shape, bool)
+    expected[:, :40] = expected[60:91, 80:111] = True
+    np.testing.assert_array_equal(found == 0, expected)
+    map_[:, :40] = 0.999
+    assert (fragments(map_)[:, :40] > 0).all()

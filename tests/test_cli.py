@@ -454,3 +454,57 @@ def test_an_interrupt_says_how_to_go_on(call, monkeypatch):
     code, _, err = call("info", "x")
     assert code == 130
     assert "goes on when its command is repeated" in err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("check", "in.tif", "-o", "in.tif"),
+        ("suggest", "in.tif", "-o", "./in.tif"),
+        ("suggest", "in.tif", "--picture", "in.tif"),
+        ("measure", "in.tif", "-o", "in.tif"),
+        ("evaluate", "in.tif", "truth.tif", "--csv", "truth.tif"),
+        ("evaluate", "in.tif", "truth.tif", "--report", "in.tif"),
+        ("convert", "in.tif", "sub/../in.tif"),
+    ],
+    ids=" ".join,
+)
+def test_no_result_replaces_an_input(call, tmp_path, command):
+    (tmp_path / "sub").mkdir()
+    for name in ("in.tif", "truth.tif"):
+        write_tiff(tmp_path / name, phantom_pairs((1, 64, 64)).images, voxel_size=(50, 4, 4))
+    before = [(tmp_path / name).read_bytes() for name in ("in.tif", "truth.tif")]
+    code, out, err = call(*command)
+    assert (code, out) == (2, "")
+    assert "is the input itself; choose another name" in err
+    assert [(tmp_path / name).read_bytes() for name in ("in.tif", "truth.tif")] == before
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("suggest", "in.tif", "-o", "a.csv", "--picture", "no/a.png"), "no does not exist"),
+        (("measure", "in.tif", "-o", "a.csv", "--skeletons", "in.tif"), "this is a file"),
+        (
+            ("evaluate", "in.tif", "in.tif", "--csv", "a.csv", "--report", "no/a.html"),
+            "no does not",
+        ),
+        (("check", "in.tif", "-o", "."), "this is a folder; name a file"),
+    ],
+    ids=["suggest", "measure", "evaluate", "check"],
+)
+def test_places_are_looked_at_before_anything_is_written(call, tmp_path, command, said):
+    write_tiff(tmp_path / "in.tif", phantom_pairs((1, 64, 64)).images, voxel_size=(50, 4, 4))
+    code, _, err = call(*command)
+    assert code == 2
+    assert said in err
+    assert [file.name for file in tmp_path.iterdir()] == ["in.tif"]
+
+
+def test_a_mask_is_not_measured(call, tmp_path):
+    mask = np.zeros((2, 64, 64), np.uint8)
+    mask[:, 10:30, 10:30] = mask[:, 40:60, 40:60] = 255
+    write_tiff(tmp_path / "mask.tif", mask, voxel_size=(50, 4, 4))
+    code, _, err = call("measure", "mask.tif", "-o", "a.csv")
+    assert code == 2
+    assert "it holds 0 and 255 alone, a mask" in err

@@ -108,6 +108,12 @@ def test_a_mask_has_two_values_whatever_they_are(truth, drawn):
         assert evaluate_stacks(stack(mask), drawn).scores.best().score == 1
 
 
+def test_a_map_in_percent_is_refused(truth, drawn):
+    noise = np.random.default_rng(0).integers(0, 101, truth.shape).astype(np.uint8)
+    with pytest.raises(InputError, match=r"highest value of this map is 100 .* 255"):
+        evaluate_stacks(stack(noise), drawn)
+
+
 def test_maps_of_other_ranges_are_refused_by_name(truth, drawn):
     graded = np.linspace(0, 1, truth.size).reshape(truth.shape)
     for array, match in (

@@ -848,3 +848,11 @@ def test_grey_values_are_no_labels(tmp_path):
     images.write_tiff(tmp_path / "b.tif", cells(), holds="membrane map")
     with pytest.raises(ImageError, match="says that it holds a membrane map; give cells"):
         images.read_labels(tmp_path / "b.tif")
+
+
+@pytest.mark.parametrize(("shape", "said"), [((200, 180, 12), True), ((12, 200, 180), False)])
+def test_sections_that_lie_crosswise_are_told(tmp_path, shape, said):
+    array = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    tifffile.imwrite(tmp_path / "stack.tif", array, photometric="minisblack")
+    notes = " ".join(images.read(tmp_path / "stack.tif").notes)
+    assert ("200 × 180 × 12 are taken for 200 sections (Z, Y, X)" in notes) == said

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from axolemma.convert import convert
 from axolemma.datasets import phantom
 from axolemma.engines import engine_from
 from axolemma.errors import ImageError, IncompleteError, InputError, SettingsError
@@ -91,6 +92,27 @@ def test_blockwise_equals_whole(tmp_path, stack, whole, block):
     )
     assert record["neurons"] == neurons.max()
     assert record["polarity"] == "dark"
+
+
+@pytest.mark.parametrize("block", [(1, 128, 256), (2, 1024, 1024)])
+def test_a_frame_around_the_tissue(tmp_path, block):
+    images = np.pad(phantom((2, 320, 340), seed=5).image, [(0, 0), (90, 60), (0, 200)])
+    write_tiff(tmp_path / "framed.tif", images, voxel_size=SIZE)
+    record = run(tmp_path / "framed.tif", tmp_path / "out.zarr", block=block)
+    map_ = everything(tmp_path / "out.zarr")
+    whole = segment(images, average="none", voxel_size=SIZE, precision="fp32")
+    np.testing.assert_allclose(map_ / 255, whole.membrane, atol=1e-3 + 0.5 / 255)
+    cells = everything(tmp_path / "out.zarr/labels/cells")
+    expected = segment_cells(
+        (map_ / np.float32(255)).astype(np.float32),
+        boundary=record["boundary"],
+        threshold=record["threshold"],
+    )
+    np.testing.assert_array_equal(cells, expected)
+    assert (map_[:, :90] == 255).all()
+    assert not cells[:, :90].any()
+    assert not cells[:, :, 340:].any()
+    assert record["cells"] > 50
 
 
 @pytest.mark.parametrize("block", [(1, 256, 384), (5, 512, 512)])
@@ -393,6 +415,28 @@ def test_blank_sections_may_be_masked(tmp_path):
     neurons = everything(tmp_path / "out.zarr/labels/neurons")
     assert not neurons[2].any()
     assert len(np.intersect1d(neurons[1], neurons[3])) > 10
+
+
+def test_one_pixel_that_is_not_finite_hides_its_own_section_alone(tmp_path):
+    images = phantom((3, 128, 128), seed=5).image.astype(np.float32)
+    images[1, 10, 10] = np.nan
+    write_tiff(tmp_path / "stack.tif", images, voxel_size=SIZE)
+    run(tmp_path / "stack.tif", tmp_path / "out.zarr", block=(8, 128, 128), bad_sections="mask")
+    cells = everything(tmp_path / "out.zarr/labels/cells")
+    assert [bool(section.any()) for section in cells] == [True, False, True]
+
+
+@pytest.mark.parametrize("inside", ["", "/0"])
+def test_what_is_read_is_not_removed(tmp_path, stack, inside):
+    with_levels = tmp_path / "in.zarr"
+    convert(stack, with_levels)
+    before = files(with_levels)
+    with pytest.raises(InputError, match="is the input itself; choose another name"):
+        run(f"{with_levels}{inside}", with_levels, overwrite=True)
+    (tmp_path / "link.zarr").symlink_to(with_levels)
+    with pytest.raises(InputError, match="is the input itself"):
+        run(f"{with_levels}{inside}", tmp_path / "link.zarr", overwrite=True)
+    assert files(with_levels) == before
 
 
 def test_outside_of_the_mask_there_are_no_cells(tmp_path, stack):

@@ -139,6 +139,7 @@ def test_cells_as_if_the_size_had_been_told():
         ((50, 8, 8), 1, "pixels of 8 nm were said, but by the look of the membranes they are"),
         ((50, 4, 4), 1, ""),
         ((50, 8, 8), 0.5, "were resized by 2 for it"),
+        ((50, 4, 6), 1, "pixels are not square, 4 × 6 nm (Y × X), and sections are resized by one"),
     ],
 )
 def test_it_is_said(tissue, tmp_path, size, factor, said):
@@ -149,3 +150,11 @@ def test_it_is_said(tissue, tmp_path, size, factor, said):
     assert said in about if said else not about
     assert ("--voxel-size" in about) == (bool(said) and "resized by 2 for it" not in said)
     assert record["voxel_size"] == (None if size is None else list(size))
+
+
+def test_where_no_membranes_are_seen_no_size_is_doubted(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (1, 600, 600), np.uint8)
+    settings = check(SegmentSettings, {"model": "neurites", "objects": "none"})
+    stack = Stack(noise, (0, 255), (50, 8, 8), "noise.tif")
+    _, record = segment_stack(stack, settings, tmp_path / "out")
+    assert not any("look of the membranes" in note for note in record["input"]["notes"])

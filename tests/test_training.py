@@ -274,6 +274,42 @@ def test_a_run_of_other_settings_is_not_continued(pairs, tmp_path):
         fit(other, settings(steps=1), tmp_path / "run")
 
 
+def test_bright_membranes_are_learned_as_dark_ones(pairs, tmp_path):
+    said = []
+    dark = fit(pairs, settings(steps=2), tmp_path / "dark", say=said.append)
+    assert not any("bright" in line for line in said)
+    mixed = pairs.images.copy()
+    mixed[[1, 4]] = 255 - mixed[[1, 4]]
+    other = Pairs("made", mixed, pairs.truth, pairs.voxel_size)
+    bright = fit(other, settings(steps=2), tmp_path / "bright", say=said.append)
+    assert any("membranes are bright in sections 1, 4: their grey values" in line for line in said)
+    for one, same in zip(dark.network.parameters(), bright.network.parameters(), strict=True):
+        torch.testing.assert_close(one, same, atol=1e-4, rtol=1e-3)
+
+
+def test_a_section_that_does_not_tell_its_polarity_goes_with_the_others(pairs, tmp_path):
+    truth = pairs.truth.copy()
+    truth[0] = IGNORED
+    said = []
+    fit(
+        Pairs("made", 255 - pairs.images, truth, pairs.voxel_size),
+        settings(steps=1),
+        tmp_path / "run",
+        say=said.append,
+    )
+    assert any("bright in sections 0, 1, 2, 3, 4" in line for line in said)
+
+
+def test_pixels_of_another_size_than_the_start_had_are_told(pairs, tmp_path):
+    start = fit(pairs, settings(steps=1), tmp_path / "start")
+    said = []
+    changed = Pairs("made", pairs.images, pairs.truth, (50.0, 8.0, 8.0))
+    again = settings(steps=1, start=str(tmp_path / "start"))
+    fit(changed, again, tmp_path / "run", say=said.append)
+    assert start.info.voxel_size == (50, 4, 4)
+    assert any("learned at 4 nm and these sections have 8 nm" in line for line in said)
+
+
 def test_a_folder_of_other_things_is_left_alone(pairs, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="holds other files"):

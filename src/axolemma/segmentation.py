@@ -42,7 +42,14 @@ from axolemma.predict import (
     membrane_map,
     pixel_text,
 )
-from axolemma.quality import SectionReport, as_dict, check_stack, summary
+from axolemma.quality import (
+    SectionReport,
+    as_dict,
+    check_stack,
+    contrast,
+    grey_sums,
+    summary,
+)
 from axolemma.settings import SegmentSettings, check
 from axolemma.uncertainty import uncertainty_map
 
@@ -473,6 +480,12 @@ def segment_stack(
                         polarity=(settings.polarity, result.polarity),
                         masked=[chosen.start + z for z in result.masked],
                         suspect=suspect,
+                        framed=[
+                            chosen.start + z
+                            for z in np.setdiff1d(np.arange(len(array)), result.masked).tolist()
+                            # Every fourth pixel tells.
+                            if contrast(grey_sums(array[z, ::4, ::4])).padding
+                        ],
                     ),
                     *([result.parity] if result.parity else []),
                 ],
@@ -587,6 +600,7 @@ def notes_on(
     polarity: tuple[str, Polarity],
     masked: list[int],
     suspect: Sequence[SectionReport],
+    framed: Sequence[int] = (),
 ) -> list[str]:
     """Return a sentence for everything about an input that had to be decided.
 
@@ -605,6 +619,8 @@ def notes_on(
         Numbers of the sections that were left out.
     suspect
         What is known of the sections that something is wrong with.
+    framed
+        Numbers of the sections that may have a frame of padding.
     """
     bad = summary(suspect)
     return [
@@ -612,6 +628,7 @@ def notes_on(
         *_size_notes(voxel_size, model, likely),
         *_polarity_notes(*polarity),
         *_masked_notes(masked),
+        *_frame_notes(framed),
     ]
 
 
@@ -667,11 +684,24 @@ def _polarity_notes(asked: str, found: Polarity) -> list[str]:
     ]
 
 
+def _frame_notes(framed: Sequence[int]) -> list[str]:
+    if not framed:
+        return []
+    return [
+        f"many pixels have the lowest or the highest grey value in {_named(framed)}: they do not"
+        " count for the contrast, and where they are a frame around the tissue there is membrane"
+        " everywhere and no cell"
+    ]
+
+
+def _named(sections: Sequence[int]) -> str:
+    return f"section{'s' * (len(sections) > 1)} {', '.join(map(str, sections))}"
+
+
 def _masked_notes(masked: list[int]) -> list[str]:
     if not masked:
         return []
-    names = f"section{'s' * (len(masked) > 1)} {', '.join(map(str, masked))}"
     return [
-        f"blank, or with NaN, and masked: {names}; there is membrane everywhere and no cell, and"
-        " neurons are linked across"
+        f"blank, or with NaN, and masked: {_named(masked)}; there is membrane everywhere and no"
+        " cell, and neurons are linked across"
     ]

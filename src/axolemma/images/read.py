@@ -41,6 +41,10 @@ _LEFT_OUT = {".bmp", ".gif", ".jp2", ".tga", ".webp"} | (FORMAT.keys() - SECTION
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
+#: How much longer than its shortest side, and at least how long, both others of a stack are where
+#: its axes are doubted.
+_SLIVER, _LONG = 4, 64
+
 
 def read(path: str | Path, *, sections: Sequence[int] | None = None) -> Stack:
     """Read a stack of any format, a PNG or JPEG picture, or a folder of single sections.
@@ -76,7 +80,19 @@ def read(path: str | Path, *, sections: Sequence[int] | None = None) -> Stack:
         folder = path.stat() and path.is_dir()
     stack = _read_folder(path, sections) if folder else _read_file(path, sections, inside)
     array = native(stack.array)
-    return replace(stack, array=array, range=span(array))
+    notes = (*stack.notes, *_axes_notes(array.shape))
+    return replace(stack, array=array, range=span(array), notes=notes)
+
+
+def _axes_notes(shape: tuple[int, ...]) -> list[str]:
+    """Tell of sections that are slivers, and more than they are wide: they may lie crosswise."""
+    depth, *sides = shape
+    if max(_SLIVER * min(sides), _LONG) > min(max(sides), depth):
+        return []
+    return [
+        f"the axes {' × '.join(map(str, shape))} are taken for {depth} sections (Z, Y, X) of"
+        f" {sides[0]} × {sides[1]} pixels; bring sections to the first axis if they lie on another"
+    ]
 
 
 def count_sections(path: str | Path) -> int:

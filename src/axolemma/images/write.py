@@ -84,9 +84,9 @@ def check_places(
         that one is to lie in is missing.
     """
     for place in (Path(file) for file in files if file is not None):
-        refuse_input(place, *inputs)
         if place.is_dir():
             raise InputError(f"{place}: this is a folder; name a file")
+        refuse_input(place, *inputs)
         _check_parent(place)
     for place in (Path(folder) for folder in folders if folder is not None):
         if place.exists() and not place.is_dir():

@@ -194,6 +194,11 @@ def _passes(
         polarity=(settings.polarity, polarity),
         masked=[job.first + z for z, found in enumerate(contrasts) if found is None],
         suspect=suspect,
+        framed=[
+            job.first + z
+            for z, found in enumerate(contrasts)
+            if found is not None and found.padding
+        ],
     )
     for note in notes:
         say(f"note: {note}")
