@@ -205,6 +205,24 @@ def test_the_table_of_a_gpu_comes_from_the_bench():
     assert f"{tile['of the roofline']:.2f} of what a copy" in page
 
 
+def test_the_table_of_trainings_comes_from_the_bench():
+    found = json.loads((ROOT / "docs" / "results" / "train.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    lines = page.split("<!-- train -->")[1].strip().splitlines()[2:]
+    assert lines == [
+        f"| {row['network']} | {row['precision']} | {row['steps/s']:.2f} | {row['Mpx/s']:.3f}"
+        f" | {row['default is faster by']:.1f} |"
+        for row in found["paces"]
+    ]
+    ours = next(r for r in found["paces"] if r["default is faster by"] == 1)
+    assert f"crops, {ours['crops']:.1%} of its time" in page
+    told = [
+        f"{t['seconds']} s {t['V_rand']:.4f} (cells {t['of the cells']:.4f})"
+        for t in found["tries"]
+    ]
+    assert ", ".join(told) in page
+
+
 def test_what_is_said_of_speed_comes_from_the_bench():
     rows = json.loads((ROOT / "docs" / "results" / "infer.json").read_text(encoding="utf-8"))[
         "rows"
