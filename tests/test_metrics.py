@@ -250,3 +250,12 @@ def test_what_is_no_map_is_refused(map_, match):
 def test_evaluate_of_different_shapes():
     with pytest.raises(InputError, match="must be the same sections"):
         evaluate(np.zeros((3, 4)), np.zeros((3, 5)))
+
+
+def test_a_picture_does_not_tell_which_of_its_values_is_membrane():
+    truth = np.zeros((16, 16), bool)
+    truth[:, 8] = True
+    drawn = np.where(truth, 0, 255).astype(np.uint8)
+    with pytest.raises(InputError, match="truth == 0 where it is drawn black"):
+        evaluate(truth.astype(float), drawn)
+    assert evaluate(truth.astype(float), drawn == 0).best("v_rand").score == 1

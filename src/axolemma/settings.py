@@ -439,7 +439,8 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: the settings cannot be read: {error}") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SettingsError(f"{path}: the settings cannot be read: {reason.lower()}") from error
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise SettingsError(f"{path}: this is not valid YAML: {reason}") from error

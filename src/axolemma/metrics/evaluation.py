@@ -246,6 +246,11 @@ class Sections:
         ):
             if labelled and (array.dtype.kind not in "iu" or (array.size and array.min() < 0)):
                 raise InputError(f"the {what}'s labels are integers from 0 on, 0 for membrane")
+        if not self.labelled and self.truth.dtype == np.uint8 and self.truth.max(initial=0) == 255:
+            raise InputError(
+                "the truth is a picture of 0 and 255, and which of them is membrane is not said;"
+                " give truth == 0 where it is drawn black, truth == 255 where it is drawn white"
+            )
 
     def __len__(self) -> int:
         return 1 if self.proposal.ndim == 2 else len(self.proposal)
