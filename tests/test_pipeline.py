@@ -478,6 +478,30 @@ def test_outside_of_the_mask_there_are_no_cells(tmp_path, stack):
         )
 
 
+@pytest.mark.parametrize("value", [0, 255])
+def test_what_is_black_outside_of_the_mask_spoils_nothing(tmp_path, value):
+    inner = phantom((1, 256, 256), seed=5)
+    images = np.pad(inner.image, [(0, 0), (100, 60), (80, 120)], constant_values=value)
+    tissue = np.zeros(images.shape, np.uint8)
+    tissue[:, 100:356, 80:336] = 1
+    write_tiff(tmp_path / "stack.tif", images, voxel_size=SIZE)
+    write_tiff(tmp_path / "mask.tif", tissue, voxel_size=SIZE)
+    with engine_from("serial") as workers:
+        segment_volume(
+            open_volume(tmp_path / "stack.tif"),
+            str(tmp_path / "out.zarr"),
+            settings(),
+            engine=workers,
+            block=(1, 128, 256),
+            mask=open_volume(tmp_path / "mask.tif"),
+        )
+    # As if it were a frame of which nobody had said anything.
+    whole = segment(images, average="none", voxel_size=SIZE, precision="fp32")
+    map_ = everything(tmp_path / "out.zarr")
+    np.testing.assert_allclose(map_ / 255, whole.membrane, atol=0.02)
+    assert not everything(tmp_path / "out.zarr/labels/cells")[tissue == 0].any()
+
+
 def test_background_is_passed_over(tmp_path):
     image = np.zeros((1, 128, 384), np.uint8)
     image[:, :, 256:] = phantom((1, 128, 128), seed=7).image

@@ -212,7 +212,7 @@ def _passes(
         job.first,
         outs,
         settings.model,
-        contrasts,
+        contrasts if job.mask is None else tuple(_framed(c, job.source.dtype) for c in contrasts),
         job.mask,
         polarity,
         magnification,
@@ -388,6 +388,14 @@ def _suspect(
         first=job.first,
     )
     return [report for report in reports if report.findings]
+
+
+def _framed(contrast: quality.Contrast | None, dtype: np.dtype[Any]) -> quality.Contrast | None:
+    """Let what is usual outside of a mask, black or white, be padding: it was not counted."""
+    if contrast is None:
+        return None
+    usual = (0.0, float(np.iinfo(dtype).max)) if dtype.kind == "u" else (0.0,)
+    return contrast._replace(padding=tuple(dict.fromkeys((*contrast.padding, *usual))))
 
 
 def _contrasts(pooled: quality.Table, job: Job) -> tuple[quality.Contrast | None, ...]:
