@@ -61,13 +61,18 @@ class Peer(nn.Module):
         return super().load_state_dict(state, strict=False)
 
 
+def network_of(name: str) -> str:
+    """Return the name by which `axolemma.models` builds one of them."""
+    if name == OURS:
+        return models.DEFAULT
+    models.MODELS[name.lower()] = type("Peer", (Peer,), {"kind": name})
+    return name.lower()
+
+
 def trained(name: str, budget: float, seed: int, rate: float | None) -> dict[str, object]:
     """Train one, and score it on sections that it has not seen."""
     pairs = datasets.load("isbi2012")
-    network = "resunet"
-    if name != OURS:
-        network = name.lower()
-        models.MODELS[network] = type("Peer", (Peer,), {"kind": name})
+    network = network_of(name)
     asked = {"data": "isbi2012", "slices": "0-24", "budget": budget, "seed": seed}
     if rate is not None:
         asked["learning_rate"] = rate

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import torch
 
-from axolemma import datasets, models
+from axolemma import datasets
 from axolemma.predict import choose_device, choose_precision
 from axolemma.settings import TrainSettings, check
 from axolemma.training import Laps, fit
 from infer import PEERS
 from measuring import keep, machine, table
-from peers import OURS, Peer
+from peers import OURS, network_of
 from time_to_accuracy import PIXELS, one
 
 #: Parts of a step, as a training with --profile tells them.
@@ -42,10 +42,7 @@ BUDGETS = (15, 30, 60, 120, 240)
 
 def pace(name: str, precision: str, steps: int) -> dict[str, object]:
     """Train for so many steps and tell how long one took."""
-    network = "resunet"
-    if name != OURS:
-        network = name.lower()
-        models.MODELS[network] = type("Peer", (Peer,), {"kind": name})
+    network = network_of(name)
     # Few sections, since all that is validated takes time that is not counted.
     pairs = datasets.load("isbi2012").slices(range(8))
     settings = {"data": "isbi2012", "model": network, "validate": "7", "precision": precision}

@@ -113,3 +113,14 @@ def test_a_frame_is_told(tissue, tmp_path):
         told = [note for note in record["input"]["notes"] if "a frame around the tissue" in note]
         assert len(told) == (name == "framed")
         assert not told or "in sections 0, 1:" in told[0]
+
+
+def test_small_and_sparse_sections_have_no_frame(tmp_path):
+    """Nothing but their own pixels tells it: every fourth of them would show one value."""
+    rng = np.random.default_rng(0)
+    section = np.full((1, 128, 128), 100, np.uint8)
+    section[:, 1::4] = rng.integers(1, 200, (1, 32, 128))
+    for name, images in (("sparse", section), ("small", rng.integers(1, 99, (1, 3, 3), np.uint8))):
+        settings = check(SegmentSettings, {"objects": "none"})
+        segment_stack(Stack(images, (0, 255), SIZE, name), settings, tmp_path / name)
+        assert (tmp_path / name / "run.json").is_file()

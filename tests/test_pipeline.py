@@ -48,7 +48,7 @@ def settings(**options):
     return check(SegmentSettings, {"average": "none", "precision": "fp32", **options})
 
 
-def run(stack, out, *, engine="serial", block=(2, 128, 256), overwrite=False, **options):
+def run(stack, out, *, engine="serial", block=(2, 128, 256), mask=None, overwrite=False, **options):
     with engine_from(engine) as workers:
         return segment_volume(
             open_volume(stack),
@@ -56,6 +56,7 @@ def run(stack, out, *, engine="serial", block=(2, 128, 256), overwrite=False, **
             settings(**options),
             engine=workers,
             block=block,
+            mask=None if mask is None else open_volume(mask),
             overwrite=overwrite,
         )
 
@@ -446,15 +447,8 @@ def test_outside_of_the_mask_there_are_no_cells(tmp_path, stack):
     tissue = np.zeros((1, 64, 96), np.uint8)
     tissue[:, :, 25:89] = 1
     write_tiff(tmp_path / "mask.tif", tissue)
-    with engine_from("serial") as engine:
-        record = segment_volume(
-            open_volume(tmp_path / "a.tif"),
-            str(tmp_path / "out.zarr"),
-            settings(),
-            engine=engine,
-            block=(1, 128, 128),
-            mask=open_volume(tmp_path / "mask.tif"),
-        )
+    mask = tmp_path / "mask.tif"
+    record = run(tmp_path / "a.tif", tmp_path / "out.zarr", block=(1, 128, 128), mask=mask)
     map_ = everything(tmp_path / "out.zarr")
     assert (map_[:, :, :100] == 255).all()
     assert (map_[:, :, 356:] == 255).all()
@@ -465,17 +459,8 @@ def test_outside_of_the_mask_there_are_no_cells(tmp_path, stack):
     far = np.s_[:, :, 220:236]
     assert np.abs(map_[far] / 255 - alone[:, :, 120:136]).mean() < 0.02
     assert record["mask"]["source"].endswith("mask.tif")
-    with (
-        engine_from("serial") as engine,
-        pytest.raises(InputError, match=r"the mask has the shape"),
-    ):
-        segment_volume(
-            open_volume(stack),
-            str(tmp_path / "no.zarr"),
-            settings(),
-            engine=engine,
-            mask=open_volume(tmp_path / "mask.tif"),
-        )
+    with pytest.raises(InputError, match=r"the mask has the shape"):
+        run(stack, tmp_path / "no.zarr", mask=mask)
 
 
 @pytest.mark.parametrize("value", [0, 255])
@@ -486,15 +471,8 @@ def test_what_is_black_outside_of_the_mask_spoils_nothing(tmp_path, value):
     tissue[:, 100:356, 80:336] = 1
     write_tiff(tmp_path / "stack.tif", images, voxel_size=SIZE)
     write_tiff(tmp_path / "mask.tif", tissue, voxel_size=SIZE)
-    with engine_from("serial") as workers:
-        segment_volume(
-            open_volume(tmp_path / "stack.tif"),
-            str(tmp_path / "out.zarr"),
-            settings(),
-            engine=workers,
-            block=(1, 128, 256),
-            mask=open_volume(tmp_path / "mask.tif"),
-        )
+    mask = tmp_path / "mask.tif"
+    run(tmp_path / "stack.tif", tmp_path / "out.zarr", block=(1, 128, 256), mask=mask)
     # As if it were a frame of which nobody had said anything.
     whole = segment(images, average="none", voxel_size=SIZE, precision="fp32")
     map_ = everything(tmp_path / "out.zarr")

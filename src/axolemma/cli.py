@@ -525,7 +525,7 @@ def _foresee_segmenting(
         tile,
         itemsize=stack.array.dtype.itemsize,
         channels=channels,
-        magnification=model.info.magnification * (1.0 if likely is None else likely),
+        magnification=model.info.magnification * (likely or 1.0),
     )
     fewer = ["fewer --slices"] if depth > 1 else []
     estimate.refuse_what_cannot_fit(

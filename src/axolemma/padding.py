@@ -12,6 +12,8 @@ __all__ = ["padded"]
 #: Pixels of one value in a row, at the edge of what is looked at, that no tissue has.
 _RUN = 32
 
+_EDGES: tuple[Any, ...] = (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1])
+
 
 def padded(section: NDArray[Any], values: Iterable[float]) -> NDArray[np.bool_] | None:
     """Tell which pixels are padding: of one value, and in one piece with a row of it at an edge.
@@ -30,13 +32,12 @@ def padded(section: NDArray[Any], values: Iterable[float]) -> NDArray[np.bool_] 
     """
     outside = None
     for value in values:
-        here = section == value
-        seeds = np.zeros(here.shape, bool)
-        for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
-            line = here[edge]
-            seeds[edge] |= ndimage.binary_opening(line, np.ones(min(_RUN, line.size)))
-        if seeds.any():
-            pieces, _ = ndimage.label(here)
-            found = np.isin(pieces, np.unique(pieces[seeds]))
+        lines = [section[edge] == value for edge in _EDGES]
+        runs = [ndimage.binary_opening(line, np.ones(min(_RUN, line.size))) for line in lines]
+        # Most sections have no frame: their edges alone are looked at.
+        if any(run.any() for run in runs):
+            pieces, _ = ndimage.label(section == value)
+            at_edges = [pieces[edge][run] for edge, run in zip(_EDGES, runs, strict=True)]
+            found = np.isin(pieces, np.unique(np.concatenate(at_edges)))
             outside = found if outside is None else outside | found
     return outside

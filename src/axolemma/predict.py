@@ -697,10 +697,7 @@ def predict_part(
     # Membrane everywhere, so that no cell is seen in a frame and none goes on along it.
     padding = levels[len(levels) // 2].padding if levels else ()
     if padding:
-        near = Box(
-            tuple(start - _AROUND for start in part.start),
-            tuple(stop + _AROUND for stop in part.stop),
-        ).clip(Box.of(tuple(whole)))
+        near = part.grow((_AROUND, _AROUND)).clip(Box.of(tuple(whole)))
         outside = padded(read(near)[len(levels or ()) // 2], padding)
         if outside is not None:
             map_[outside[part.within(near).slices]] = 1

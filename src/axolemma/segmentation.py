@@ -27,6 +27,7 @@ from axolemma.images import (
     write_tiff,
 )
 from axolemma.modelfile import Model, load_model, state_hash
+from axolemma.padding import padded
 from axolemma.pictures import preview
 from axolemma.predict import (
     TILE,
@@ -237,7 +238,7 @@ def segment(
         polarity=chosen.polarity,
         device=device,
     )
-    pixel = 1.0 if likely is None else likely
+    pixel = likely or 1.0
     magnification = loaded.info.magnification * pixel
     found = choose_polarity(chosen.polarity, seen, magnification=magnification)
     where = choose_device(device)
@@ -452,8 +453,8 @@ def segment_stack(
             advance=advance,
         )
         likely: float | None = result.enlargement
+        usable = np.setdiff1d(np.arange(len(array)), result.masked)
         if voxel_size is not None:
-            usable = np.setdiff1d(np.arange(len(array)), result.masked)
             seen = array[usable] if result.masked else array
             likely = likely_size(
                 lambda box: seen[box.slices],
@@ -480,12 +481,7 @@ def segment_stack(
                         polarity=(settings.polarity, result.polarity),
                         masked=[chosen.start + z for z in result.masked],
                         suspect=suspect,
-                        framed=[
-                            chosen.start + z
-                            for z in np.setdiff1d(np.arange(len(array)), result.masked).tolist()
-                            # Every fourth pixel tells.
-                            if contrast(grey_sums(array[z, ::4, ::4])).padding
-                        ],
+                        framed=[chosen.start + z for z in usable.tolist() if _framed(array[z])],
                     ),
                     *([result.parity] if result.parity else []),
                 ],
@@ -682,6 +678,13 @@ def _polarity_notes(asked: str, found: Polarity) -> list[str]:
         "the membranes look bright, so the grey values were inverted for the network; say "
         "--polarity dark if they are not"
     ]
+
+
+def _framed(section: NDArray[Any]) -> bool:
+    """Tell whether a section has a frame that was taken for padding."""
+    # Its edges are looked at before all of it is summed up once more.
+    around = padded(section, (section.min(), section.max())) is not None
+    return around and bool(contrast(grey_sums(section)).padding)
 
 
 def _frame_notes(framed: Sequence[int]) -> list[str]:

@@ -102,7 +102,7 @@ def suggest(
             magnification=info.magnification,
             device=device,
         )
-        pixel = 1.0 if looks is None else looks
+        pixel = looks or 1.0
     magnification = info.magnification * pixel
     uncertainty = np.empty(stack.shape, np.float32)
     poses = posed_maps(

@@ -299,8 +299,11 @@ def fit(
             "preset 'keras' paints what it cannot see as annotated membrane, so it cannot leave"
             " pixels out; take preset axolemma or none where not all is annotated"
         )
-    black = [-float(section.mean() / section.std()) for section in data.images]
-    black = [-level if turned else level for level, turned in zip(black, bright, strict=True)]
+    signs = np.where(bright, 1, -1)
+    black = [
+        sign * float(section.mean() / section.std())
+        for sign, section in zip(signs.tolist(), data.images, strict=True)
+    ]
     run = Path(run)
     team.led(
         partial(

@@ -138,7 +138,7 @@ class Size:
         shape = (len(self.usable), *self.source.shape[1:])
         model = _loaded(self.model, self.device, "fp32")
         found = likely_size(self._read, shape, model, polarity=self.polarity, device=self.device)
-        return {"factor": np.array([1.0 if found is None else found])}
+        return {"factor": np.array([found or 1.0])}
 
     def _read(self, box: Box) -> NDArray[Any]:
         z = self.first + self.usable[box.start[0]]
