@@ -180,7 +180,11 @@ def draw(
 
 
 def apply(
-    image: NDArray[np.float32], truth: NDArray[np.uint8], parameters: Parameters
+    image: NDArray[np.float32],
+    truth: NDArray[np.uint8],
+    parameters: Parameters,
+    *,
+    out: tuple[NDArray[np.float32], NDArray[np.uint8]] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Cut and change one crop.
 
@@ -193,6 +197,8 @@ def apply(
         The central section's truth (Y, X), 1 = membrane, 0 = interior, 2 = not annotated.
     parameters
         From `draw`.
+    out
+        Where to put the crop of the image and that of the truth; new arrays if None.
 
     Returns
     -------
@@ -211,56 +217,32 @@ def apply(
         raise InputError(
             f"the parameters were drawn for {len(parameters.shifts)} sections, not {len(image)}"
         )
-    field = _displacements(parameters)
-    matrix = np.array(parameters.matrix, np.float32)
-    crop = np.empty((len(image), *parameters.size), np.float32)
-    for channel, (slip, blank) in enumerate(
-        zip(parameters.shifts, parameters.missing, strict=True)
-    ):
-        if blank:
-            crop[channel] = 0
-            continue
-        centre = np.add(parameters.centre, slip)
-        _sample(image[channel], matrix, centre, field, crop[channel])
-
-    def moved(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
-        found = np.empty(parameters.size, np.float32)
-        _sample(mask, matrix, np.array(parameters.centre), field, found)
-        return found
-
-    ignored = truth == IGNORED
-    if not ignored.any():
-        return _grey(crop, parameters), (moved(truth) >= 0.5).astype(np.uint8)
-    drawn = (moved(np.where(ignored, np.uint8(0), truth)) >= 0.5).astype(np.uint8)
-    drawn[moved(ignored.view(np.uint8)) > 0] = IGNORED
-    return _grey(crop, parameters), drawn
-
-
-def _grey(crop: NDArray[np.float32], parameters: Parameters) -> NDArray[np.float32]:
-    """Change contrast, sharpness and noise of a crop (C, Y, X)."""
-    if parameters.blur > 0:
-        reach = int(3 * parameters.blur + 0.5)
-        taps = np.exp(-0.5 * (np.arange(reach + 1) / parameters.blur) ** 2)
-        taps /= taps[0] + 2 * taps[1:].sum()
-        crop = np.stack([_blurred(section, taps.astype(np.float32)) for section in crop])
-    # What lies beyond ±3 is added to the curve's ends, which keeps it monotone without clipping.
-    knots = np.linspace(0, 1, _KNOTS) ** parameters.gamma * 6 - 3
-    curve = (parameters.gain * knots).astype(np.float32)
-    _bend(crop, curve, np.float32(parameters.gain), np.float32(parameters.offset))
-    if parameters.noise > 0:
-        rng = np.random.default_rng(parameters.noise_seed)
-        crop += np.float32(parameters.noise) * _white(rng.integers(2**64, dtype=np.uint64), crop)
-    return crop
-
-
-def _displacements(parameters: Parameters) -> NDArray[np.float32]:
-    """Spread the control points' displacements smoothly over the crop, (2, Y, X) in pixels."""
-    grid = parameters.elastic.astype(np.float32)
-    if grid.size == 0:
-        return np.zeros((2, *parameters.size), np.float32)
-    rows = _spline_weights(parameters.size[0], grid.shape[1])
-    columns = _spline_weights(parameters.size[1], grid.shape[2])
-    return np.asarray(rows @ grid @ columns.T)
+    grid = parameters.elastic if parameters.elastic.size else np.empty((2, 0, 0))
+    size = parameters.size
+    crop, drawn = out or (np.empty((len(image), *size), np.float32), np.empty(size, np.uint8))
+    _cut(
+        image,
+        truth,
+        np.array(parameters.matrix, np.float32),
+        np.array(parameters.centre),
+        np.array(parameters.shifts),
+        np.array(parameters.missing),
+        grid.astype(np.float32),
+        *map(_spline_weights, size, grid.shape[1:]),
+        crop,
+        drawn,
+    )
+    noise_rng = np.random.default_rng(parameters.noise_seed)
+    _change(
+        crop,
+        parameters.blur,
+        parameters.gamma,
+        parameters.gain,
+        parameters.offset,
+        parameters.noise,
+        noise_rng.integers(2**64, dtype=np.uint64),
+    )
+    return crop, drawn
 
 
 @lru_cache(maxsize=64)
@@ -274,43 +256,79 @@ def _spline_weights(size: int, points: int) -> NDArray[np.float32]:
         near = 2 / 3 - distance**2 + distance**3 / 2
         far = np.clip(2 - distance, 0, None) ** 3 / 6
         value = np.where(distance < 1, near, far)
-        np.add.at(weights, (np.arange(size), np.clip(node, 0, points - 1).astype(int)), value)
+        if points:
+            np.add.at(weights, (np.arange(size), np.clip(node, 0, points - 1).astype(int)), value)
     return weights.astype(np.float32)
 
 
+# A crop is made in two calls during which other threads go on: threads that keep coming back to
+# Python wait for one another, on many cores for longer than they work.
+
+
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _sample(source, matrix, centre, field, out):  # type: ignore[no-untyped-def]
-    # Bilinear; the source is mirrored at its edges (d c b a | a b c d | d c b a). Row by row: first
-    # where its pixels come from, which is vectorised, then what is there.
-    height, width = source.shape
-    up = np.float32(0.5 - out.shape[0] / 2)
-    left_out = np.float32(0.5 - out.shape[1] / 2)
-    # 32 bits are exact enough for what is left when the whole pixels of the centre are taken off.
+def _cut(  # type: ignore[no-untyped-def]
+    image, truth, matrix, centre, shifts, missing, grid, rows, columns, crop, drawn
+):
+    # The deformation along Y and X at the control points' rows; `_places` goes on between them.
+    bent = np.zeros((2, grid.shape[1], drawn.shape[1]), np.float32)
+    for axis in range(2):
+        for m in range(grid.shape[1]):
+            for n in range(grid.shape[2]):
+                for j in range(drawn.shape[1]):
+                    bent[axis, m, j] += grid[axis, m, n] * columns[j, n]
+    for channel in range(len(image)):
+        if missing[channel]:
+            crop[channel] = 0
+        else:
+            where = centre + shifts[channel]
+            _sample(image[channel], matrix, where, bent, rows, crop[channel])
+    _sample_truth(truth, matrix, centre, bent, rows, drawn)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _places(i, height, width, matrix, centre, bent, rows, places, parts):  # type: ignore[no-untyped-def]
+    # Where the pixels of row `i` of a crop come from, along Y and X: the pixel before, and the part
+    # of the way from there to the next one. 32 bits are exact enough for what is left when the
+    # whole pixels of the centre are taken off.
     down = np.int32(np.floor(centre[0] - 0.5))
     across = np.int32(np.floor(centre[1] - 0.5))
     rest_y = np.float32(centre[0] - 0.5 - down)
     rest_x = np.float32(centre[1] - 0.5 - across)
+    dy, dx = parts[0], parts[1]
+    for j in range(width):
+        dy[j] = np.float32(i + 0.5 - height / 2)
+        dx[j] = np.float32(j + 0.5 - width / 2)
+    for m in range(rows.shape[1]):
+        if rows[i, m] != 0:
+            for j in range(width):
+                dy[j] += rows[i, m] * bent[0, m, j]
+                dx[j] += rows[i, m] * bent[1, m, j]
+    for j in range(width):
+        y = rest_y + matrix[0, 0] * dy[j] + matrix[0, 1] * dx[j]
+        x = rest_x + matrix[1, 0] * dy[j] + matrix[1, 1] * dx[j]
+        floor_y = np.floor(y)
+        floor_x = np.floor(x)
+        parts[0, j] = y - floor_y
+        parts[1, j] = x - floor_x
+        places[0, j] = np.int32(floor_y) + down
+        places[1, j] = np.int32(floor_x) + across
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _sample(source, matrix, centre, bent, rows, out):  # type: ignore[no-untyped-def]
+    # Bilinear; the source is mirrored at its edges (d c b a | a b c d | d c b a). Row by row: first
+    # where its pixels come from, which is vectorised, then what is there.
+    height, width = source.shape
     flat = source.reshape(-1)
-    tops, lefts = np.empty(out.shape[1], np.int32), np.empty(out.shape[1], np.int32)
-    down_by, right_by = np.empty(out.shape[1], np.float32), np.empty(out.shape[1], np.float32)
+    places, parts = np.empty((2, out.shape[1]), np.int32), np.empty((2, out.shape[1]), np.float32)
+    tops, lefts = places[0], places[1]
     for i in range(out.shape[0]):
-        v = np.float32(i) + up
-        for j in range(out.shape[1]):
-            dy = v + field[0, i, j]
-            dx = np.float32(j) + left_out + field[1, i, j]
-            y = rest_y + matrix[0, 0] * dy + matrix[0, 1] * dx
-            x = rest_x + matrix[1, 0] * dy + matrix[1, 1] * dx
-            floor_y = np.floor(y)
-            floor_x = np.floor(x)
-            down_by[j] = y - floor_y
-            right_by[j] = x - floor_x
-            tops[j] = np.int32(floor_y) + down
-            lefts[j] = np.int32(floor_x) + across
+        _places(i, out.shape[0], out.shape[1], matrix, centre, bent, rows, places, parts)
         inside = (tops.min() >= 0) & (tops.max() < height - 1)
         if inside & (lefts.min() >= 0) & (lefts.max() < width - 1):
             for j in range(out.shape[1]):
                 at = tops[j] * np.int32(width) + lefts[j]
-                fy, fx = down_by[j], right_by[j]
+                fy, fx = parts[0, j], parts[1, j]
                 upper = flat[at] * (1 - fx) + flat[at + 1] * fx
                 lower = flat[at + width] * (1 - fx) + flat[at + width + 1] * fx
                 out[i, j] = upper * (1 - fy) + lower * fy
@@ -318,44 +336,84 @@ def _sample(source, matrix, centre, field, out):  # type: ignore[no-untyped-def]
         for j in range(out.shape[1]):
             top, low = _mirror(tops[j], height), _mirror(tops[j] + 1, height)
             left, right = _mirror(lefts[j], width), _mirror(lefts[j] + 1, width)
-            fy, fx = down_by[j], right_by[j]
+            fy, fx = parts[0, j], parts[1, j]
             upper = source[top, left] * (1 - fx) + source[top, right] * fx
             lower = source[low, left] * (1 - fx) + source[low, right] * fx
             out[i, j] = upper * (1 - fy) + lower * fy
 
 
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _sample_truth(truth, matrix, centre, bent, rows, out):  # type: ignore[no-untyped-def]
+    # As `_sample`; then membrane from a half on, and not annotated where any part of it is not.
+    height, width = truth.shape
+    places, parts = np.empty((2, out.shape[1]), np.int32), np.empty((2, out.shape[1]), np.float32)
+    for i in range(out.shape[0]):
+        _places(i, out.shape[0], out.shape[1], matrix, centre, bent, rows, places, parts)
+        for j in range(out.shape[1]):
+            membrane = ignored = np.float32(0)
+            for down in range(2):
+                y = _mirror(places[0, j] + down, height)
+                share = parts[0, j] if down else 1 - parts[0, j]
+                for right in range(2):
+                    found = truth[y, _mirror(places[1, j] + right, width)]
+                    weight = share * (parts[1, j] if right else 1 - parts[1, j])
+                    membrane += weight * (found == 1)
+                    ignored += weight * (found == IGNORED)
+            out[i, j] = IGNORED if ignored > 0 else membrane >= np.float32(0.5)
+
+
 @numba.njit(cache=True, nogil=True)
 def _mirror(index, size):  # type: ignore[no-untyped-def]
+    if 0 <= index < size:  # nearly always, and a division takes long
+        return index
     index = index % (2 * size)
     return index if index < size else 2 * size - 1 - index
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _blurred(section, taps):  # type: ignore[no-untyped-def]
-    # First along the columns, then along the rows, mirrored at the edges as in `_sample`. Inner
-    # loops run along rows, so that they are vectorised.
+def _change(crop, blur, gamma, gain, offset, noise, key):  # type: ignore[no-untyped-def]
+    # In place: sharpness, contrast and noise of a crop (C, Y, X).
+    if blur > 0:
+        taps = np.empty(int(3 * blur + 0.5) + 1, np.float32)
+        for k in range(len(taps)):
+            taps[k] = np.exp(-0.5 * (k / blur) ** 2)
+        taps /= taps[0] + 2 * taps[1:].sum()
+        for channel in range(len(crop)):
+            _blur(crop[channel], taps)
+    # What lies beyond ±3 is added to the curve's ends, which keeps it monotone without clipping.
+    curve = np.empty(_KNOTS, np.float32)
+    for k in range(_KNOTS):
+        curve[k] = gain * ((k / (_KNOTS - 1)) ** gamma * 6 - 3)
+    _bend(crop, curve, np.float32(gain), np.float32(offset))
+    if noise > 0:
+        _add_white(crop, np.float32(noise), key)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _blur(section, taps):  # type: ignore[no-untyped-def]
+    # In place, first along the columns, then along the rows, mirrored at the edges as in `_sample`.
+    # Inner loops run along rows, so that they are vectorised.
     height, width = section.shape
     reach = len(taps) - 1
-    out = np.empty((height, width), np.float32)
+    sharp = section.copy()
     line = np.empty(width + 2 * reach, np.float32)
     for y in range(height):
         middle = line[reach : reach + width]
         for x in range(width):
-            middle[x] = taps[0] * section[y, x]
+            middle[x] = taps[0] * sharp[y, x]
         for k in range(1, reach + 1):
-            above = section[_mirror(y - k, height)]
-            below = section[_mirror(y + k, height)]
+            above = sharp[_mirror(y - k, height)]
+            below = sharp[_mirror(y + k, height)]
             for x in range(width):
                 middle[x] += taps[k] * (above[x] + below[x])
         for k in range(1, reach + 1):
             line[reach - k] = middle[_mirror(-k, width)]
             line[reach + width - 1 + k] = middle[_mirror(width - 1 + k, width)]
         for x in range(width):
-            out[y, x] = taps[0] * middle[x]
+            section[y, x] = taps[0] * middle[x]
         for k in range(1, reach + 1):
             for x in range(width):
-                out[y, x] += taps[k] * (line[reach + x - k] + line[reach + x + k])
-    return out
+                section[y, x] += taps[k] * (line[reach + x - k] + line[reach + x + k])
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
@@ -374,14 +432,14 @@ def _bend(crop, curve, slope, offset):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _white(key, like):  # type: ignore[no-untyped-def]
-    # Nearly normal numbers of unit variance, bounded by 3.5, one for each value of `like`: the sum
-    # of the four 16-bit lanes of a hash (splitmix64, Steele et al. 2014) of its place. Many times
-    # faster than exact ones, which white noise in an image does not need.
-    noise = np.empty(like.size, np.float32)
+def _add_white(crop, deviation, key):  # type: ignore[no-untyped-def]
+    # In place: nearly normal numbers, bounded by 3.5 deviations, one for each value: the sum of the
+    # four 16-bit lanes of a hash (splitmix64, Steele et al. 2014) of its place. Many times faster
+    # than exact ones, which white noise in an image does not need.
+    values = crop.reshape(-1)
     lane = np.uint64(0xFFFF)
-    scale = np.float32(np.sqrt(3.0) / 65536)
-    for i in range(noise.size):
+    scale = deviation * np.float32(np.sqrt(3.0) / 65536)
+    for i in range(values.size):
         bits = key + np.uint64(i) * np.uint64(0x9E3779B97F4A7C15)
         bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -390,5 +448,4 @@ def _white(key, like):  # type: ignore[no-untyped-def]
         total += (bits >> np.uint64(16)) & lane
         total += (bits >> np.uint64(32)) & lane
         total += bits >> np.uint64(48)
-        noise[i] = scale * np.float32(np.int64(total) - np.int64(131070))
-    return noise.reshape(like.shape)
+        values[i] += scale * np.float32(np.int64(total) - np.int64(131070))

@@ -473,6 +473,8 @@ def membrane_map(
 def _reader(stack: NDArray[Any], z: int, context: int, polarity: Polarity) -> tuple[Read, Levels]:
     """Return what reads a part of section `z` and its neighbours, and how to normalise them."""
     levels = levels_of(_checked(stack, z, context), polarity)
+    if context == 0:
+        return lambda box: stack[z][box.slices][None], levels
     near = neighbours(z, context, len(stack))
     return lambda box: np.stack([stack[n][box.slices] for n in near]), levels
 
@@ -822,10 +824,14 @@ def _collected(canvas: Tensor, place: NDArray[np.float32] | None) -> NDArray[np.
 
 def _sent(array: NDArray[Any], device: torch.device) -> Tensor:
     """Return an array as a tensor on a device; to a GPU it may still be on its way."""
-    # What torch may write to, even if it never does, and in the machine's own order of bytes.
-    own = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
-    found = torch.from_numpy(own)
-    return found.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else found
+    native = array.dtype.newbyteorder("=")
+    if device.type != "cuda":
+        # What torch may write to, even if it never does.
+        return torch.from_numpy(np.require(array, native, ["C", "W"]))
+    kind = torch.from_numpy(np.empty(0, native)).dtype
+    waiting = torch.empty(array.shape, dtype=kind, pin_memory=True)
+    waiting.numpy()[...] = array
+    return waiting.to(device, non_blocking=True)
 
 
 def _averaged(network: nn.Module, crop: Tensor, average: Average) -> Tensor:

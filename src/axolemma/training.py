@@ -74,7 +74,7 @@ EPOCH = 300
 #: Sections (C, Y, X) and their truth (Y, X), cut out.
 _Crop = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
-#: Crops (N, C, Y, X) and their truth (N, 1, Y, X).
+#: Crops (N, C, Y, X), float32, and their truth (N, 1, Y, X), uint8.
 _Batch = tuple[Tensor, Tensor]
 
 
@@ -434,8 +434,7 @@ def fit(
         # Chance depends on seed and step alone, so a resumed run draws what it would have drawn.
         rng = np.random.default_rng((settings.seed, step))
         sections = rng.choice(train_set, settings.batch, p=shares)
-        crops, drawn = _batch(rng, images, target, sections, mine, settings, black, pool)
-        return (crops.pin_memory(), drawn.pin_memory()) if on_gpu else (crops, drawn)
+        return _batch(rng, images, target, sections, mine, settings, black, pool, pinned=on_gpu)
 
     # Backwards too a GPU would round what it multiplies.
     flags = {"deterministic": True} | ({"allow_tf32": False} if precision == "fp32" else {})
@@ -873,14 +872,16 @@ def _batch(
     settings: TrainSettings,
     black: list[float],
     pool: Executor,
+    *,
+    pinned: bool = False,
 ) -> _Batch:
-    """Cut those crops of a batch that are `mine`."""
+    """Cut those crops of a batch that are `mine`, into pinned memory or other."""
     size, shape = (settings.crop, settings.crop), truth.shape[1:]
     # Chance is drawn in order, here, for all; what is drawn is carried out side by side.
-    jobs: list[Callable[[], _Crop]] = []
+    jobs: list[Callable[..., object]] = []
     for z in sections:
         near = neighbours(int(z), settings.context, len(images))
-        pair = images[near], truth[z]
+        pair = images[near] if settings.context else images[z : z + 1], truth[z]
         whole = not (truth[z] == IGNORED).any()
         if settings.preset == "axolemma":
             drawn = augment.draw(rng, (len(near), *shape), size)
@@ -894,12 +895,13 @@ def _batch(
         else:
             corner = _aimed(rng, truth[z], size)
         levels = [black[k] for k in near]
-        jobs.append(partial(_whole_section, *pair, moves, levels, corner, size))
-    crops, masks = zip(*pool.map(lambda k: jobs[k](), mine), strict=True)
-    return (
-        torch.from_numpy(np.stack(crops)),
-        torch.from_numpy(np.stack(masks)[:, None].astype(np.float32)),
-    )
+        jobs.append(partial(_whole_section, *pair, moves, levels, corner))
+    crops = torch.empty((len(mine), 2 * settings.context + 1, *size), pin_memory=pinned)
+    masks = torch.empty((len(mine), 1, *size), dtype=torch.uint8, pin_memory=pinned)
+    places = zip(crops.numpy(), masks.numpy()[:, 0], strict=True)
+    for _ in pool.map(lambda k, place: jobs[k](out=place), mine, places):
+        pass
+    return crops, masks
 
 
 def _aimed(rng: np.random.Generator, truth: NDArray[np.uint8], size: tuple[int, int]) -> list[int]:
@@ -928,12 +930,13 @@ def _whole_section(
     moves: augment_keras.Parameters | None,
     black: list[float],
     corner: Sequence[int],
-    size: tuple[int, int],
-) -> _Crop:
+    *,
+    out: _Crop,
+) -> None:
     """Cut a crop from sections (C, Y, X), augmented as a whole where there are `moves`."""
     if moves is not None:
         image, truth = _as_keras(image, truth, moves, black)
-    return _cut(image, truth, corner, size)
+    _cut(image, truth, corner, out)
 
 
 def _as_keras(
@@ -952,17 +955,15 @@ def _as_keras(
 
 
 def _cut(
-    image: NDArray[np.float32],
-    truth: NDArray[np.uint8],
-    corner: Sequence[int],
-    size: tuple[int, int],
-) -> _Crop:
+    image: NDArray[np.float32], truth: NDArray[np.uint8], corner: Sequence[int], out: _Crop
+) -> None:
     """Cut a crop, mirrored beyond the border where the section is smaller."""
     top, left = corner
+    size = out[1].shape
     window = (slice(top, top + size[0]), slice(left, left + size[1]))
     padding = [(0, max(0, side - whole)) for whole, side in zip(truth.shape, size, strict=True)]
-    crop = np.pad(image[:, *window], [(0, 0), *padding], mode="symmetric")
-    return crop, np.pad(truth[window], padding, mode="symmetric")
+    out[0][...] = np.pad(image[:, *window], [(0, 0), *padding], mode="symmetric")
+    out[1][...] = np.pad(truth[window], padding, mode="symmetric")
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from axolemma.engines.cores import cores
 from axolemma.errors import InputError
 from axolemma.geometry import Box
 
@@ -35,8 +37,8 @@ HALO = (0, max(LAGS), max(LAGS))
 #: number of them along a side from which on they are larger.
 CELL, _MOST_CELLS = 8, 256
 
-#: Pixels whose squares are added up in one go: up to here sums of 16-bit values are exact.
-_STRIP = 2**20
+#: Pixels that are added up in one go, and such strips from which on threads share them.
+_STRIP, _MANY = 2**20, 8
 #: Share of a section's pixels from which on those at its lowest or highest grey value may be
 #: padding, and what must be left for them to be: else it is a drawing, not tissue.
 _PADDED, _TISSUE = 0.02, 0.1
@@ -295,30 +297,82 @@ def _grey(
 ) -> dict[str, Any]:
     """Return the sums of grey values (Y, X)."""
     some = values.ravel() if known is None else values[known]
-    pivot: float = _PIVOT.get(values.dtype.name, 0)
-    exact = _whole(values.dtype)
-    if not exact and some.size:
-        pivot = float(some.mean())
-    kind: Callable[[Any], float] = int if exact else float
+    exact = _whole(some.dtype)
+    if some.size:
+        sums = _of_whole(some) if exact else _of_real(some)
+    else:
+        sums = dict.fromkeys(("pivot", "total", "squares"), 0 if exact else 0.0)
+        sums |= {"lowest": np.inf, "at_lowest": 0, "highest": -np.inf, "at_highest": 0}
+    lost_many = 0 if lost is None else np.count_nonzero(lost)
+    return {"count": some.size, "not_finite": lost_many, **sums}
 
-    def sums(strip: NDArray[Any]) -> tuple[float, float]:
-        off = strip.astype(np.float64) - pivot
-        return kind(off.sum()), kind((off**2).sum())
 
-    found = list(_by_strip(sums, some))
+def _of_whole(values: NDArray[Any]) -> dict[str, float]:
+    """Return exact sums and the ends of whole numbers (N,), from how often each is there."""
+    native = values.astype(values.dtype.newbyteorder("="), copy=False)
+    bits = native.view(f"u{native.itemsize}")
+    tally = sum(_by_strip(_tally, bits), np.zeros(256**native.itemsize, np.int64))
+    there = np.flatnonzero(tally)
+    many, found = tally[there], there.astype(bits.dtype).view(native.dtype).astype(np.int64)
+    low, high = found.argmin(), found.argmax()
+    pivot = _PIVOT.get(native.dtype.name, 0)
+    off = found - pivot
     return {
-        "count": some.size,
-        "not_finite": 0 if lost is None else np.count_nonzero(lost),
         "pivot": pivot,
-        "total": sum((total for total, _ in found), start=kind(0)),
-        "squares": sum((squares for _, squares in found), start=kind(0)),
-        **_ends(some),
+        "total": int(many @ off),
+        "squares": int(many @ off**2),
+        "lowest": float(found[low]),
+        "at_lowest": int(many[low]),
+        "highest": float(found[high]),
+        "at_highest": int(many[high]),
+    }
+
+
+def _tally(strip: NDArray[Any]) -> NDArray[np.int64]:
+    """Count how often each number of 8 or 16 bits, from 0 on, is in a strip (N,)."""
+    if strip.itemsize == 2:
+        return np.bincount(strip, minlength=256**2)
+    # Two at once take hardly longer than one.
+    odd = strip[strip.size // 2 * 2 :]
+    pairs = np.bincount(strip[: strip.size - odd.size].view(np.uint16), minlength=256**2)
+    pairs = pairs.reshape(256, 256)
+    return np.asarray(pairs.sum(0) + pairs.sum(1) + np.bincount(odd, minlength=256))
+
+
+def _of_real(values: NDArray[Any]) -> dict[str, float]:
+    """Return sums, in float64, and the ends of numbers (N,)."""
+    pivot = float(values.mean())
+
+    def sums(strip: NDArray[Any]) -> tuple[float, float, float, float]:
+        off = strip.astype(np.float64) - pivot
+        return float(off.sum()), float((off**2).sum()), float(strip.min()), float(strip.max())
+
+    totals, squares, lows, highs = zip(*_by_strip(sums, values), strict=True)
+    lowest, highest = min(lows), max(highs)
+
+    def ends(strip: NDArray[Any]) -> tuple[int, int]:
+        return int(np.count_nonzero(strip == lowest)), int(np.count_nonzero(strip == highest))
+
+    at_lowest, at_highest = zip(*_by_strip(ends, values), strict=True)
+    return {
+        "pivot": pivot,
+        "total": sum(totals),
+        "squares": sum(squares),
+        "lowest": lowest,
+        "at_lowest": sum(at_lowest),
+        "highest": highest,
+        "at_highest": sum(at_highest),
     }
 
 
 def _by_strip(work: Callable[[NDArray[Any]], Any], values: NDArray[Any]) -> Iterator[Any]:
-    """Do some work on values (N,), strip by strip."""
-    return (work(values[first : first + _STRIP]) for first in range(0, values.size, _STRIP))
+    """Do some work on values (N,), strip by strip, side by side where there are many."""
+    strips = [values[first : first + _STRIP] for first in range(0, values.size, _STRIP)]
+    if len(strips) < _MANY:
+        yield from map(work, strips)
+        return
+    with ThreadPoolExecutor(cores()) as pool:
+        yield from pool.map(work, strips)
 
 
 def _section(
@@ -394,25 +448,6 @@ def _ends_of(
 def _step(strip: NDArray[Any], rows: int, width: int, lag: int, axis: int) -> NDArray[Any]:
     near, far = _ends_of(strip, rows, width, lag, axis)
     return np.asarray(far - near)
-
-
-def _ends(values: NDArray[Any]) -> dict[str, Any]:
-    """Return the lowest and the highest of values (N,), and how often they are there."""
-    if not values.size:
-        return {"lowest": np.inf, "at_lowest": 0, "highest": -np.inf, "at_highest": 0}
-    ends = list(_by_strip(lambda strip: (strip.min(), strip.max()), values))
-    lowest, highest = min(low for low, _ in ends), max(high for _, high in ends)
-
-    def there(strip: NDArray[Any]) -> tuple[int, int]:
-        return int(np.count_nonzero(strip == lowest)), int(np.count_nonzero(strip == highest))
-
-    at_lowest, at_highest = zip(*_by_strip(there, values), strict=True)
-    return {
-        "lowest": float(lowest),
-        "at_lowest": sum(at_lowest),
-        "highest": float(highest),
-        "at_highest": sum(at_highest),
-    }
 
 
 def _rebase(whole: Table, table: Mapping[str, NDArray[Any]], part: slice) -> None:
