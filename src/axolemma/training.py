@@ -57,7 +57,7 @@ DEFAULT_MINUTES = 10.0
 
 #: Where minutes are given they end early, once all annotated pixels were seen so often and so many
 #: steps were done: on six folds of 25 sections no more was gained (docs/training.md).
-PASSES, LEAST_STEPS = 400, 3000
+PASSES, LEAST_STEPS = 270, 3000
 
 #: Sections at most to judge by where none are held out, and to choose the boundary from.
 MOST_JUDGED, MOST_CHOOSING = 5, 12
