@@ -134,6 +134,13 @@ def test_folder_says_what_was_converted_and_mends_polarity(tmp_path):
     )
 
 
+def test_folder_says_when_a_pair_has_two_names(tmp_path):
+    save(tmp_path / "images/monday.tif", noise())
+    save(tmp_path / "truth/tuesday.tif", drawn())
+    (note,) = folder.load(tmp_path).notes
+    assert note.endswith("tuesday.tif is taken for the truth of monday.tif")
+
+
 def test_folder_leaves_the_test_part_out(tmp_path):
     for part in ("train", "test"):
         save(tmp_path / f"{part}-volume.tif", noise())

@@ -261,6 +261,17 @@ def test_the_verb_takes_cells_where_the_file_says_so(neurons_file):
 
 
 @pytest.mark.parametrize(
+    ("options", "found"),
+    [([], "2 neurons"), (["--kind", "cells", "--voxel-size", "50,4,4"], "10 cells")],
+)
+def test_the_verb_takes_the_folder_of_a_segmentation(neurons_file, options, found):
+    folder = neurons_file.parent
+    (folder / "run.json").write_text("{}")
+    call = ["measure", str(folder), "-o", str(folder / "a.csv"), *options]
+    assert found in CliRunner().invoke(app, call, catch_exceptions=False).output
+
+
+@pytest.mark.parametrize(
     ("file", "options", "message"),
     [
         ("cells.tif", [], "say --voxel-size Z,Y,X in nm"),

@@ -124,3 +124,15 @@ def test_others_may_read_it_as_any_other_file(tmp_path):
     (tmp_path / "plain").touch()
     found, plain = ((tmp_path / name).stat().st_mode for name in ("model.safetensors", "plain"))
     assert found == plain
+
+
+def test_weights_that_were_damaged(tmp_path, network):
+    told = INFO.model_copy(update={"training": {"weights_sha256": state_hash(network)}})
+    file = tmp_path / "model.safetensors"
+    save_model(file, network, told)
+    load_model(file)
+    content = bytearray(file.read_bytes())
+    content[-100] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ModelFileError, match="the file is damaged"):
+        load_model(file)

@@ -93,13 +93,32 @@ def test_yaml(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "match"),
-    [("a: [1", "not valid YAML"), ("- a\n- b", "lines of the form 'name: value'"), ("", "of the")],
+    [
+        ("a: [1", "not valid YAML"),
+        ("- a\n- b", "lines of the form 'name: value'"),
+        ("", "of the"),
+        ("steps: 20\nseed: 1\nsteps: 30", "'steps' is given twice"),
+        ("arguments: {width: 8, width: 16}", "'width' is given twice"),
+    ],
 )
 def test_broken_yaml(tmp_path, text, match):
     file = tmp_path / "settings.yaml"
     file.write_text(text)
     with pytest.raises(SettingsError, match=match):
         read_yaml(file)
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"objects": "none", "boundary": 0.5}, "boundary is about cells"),
+        ({"objects": "none", "filled": True}, "filled is about cells"),
+        ({"method": "threshold", "boundary": 0.5}, "at which method threshold does not look"),
+    ],
+)
+def test_settings_that_would_do_nothing(values, match):
+    with pytest.raises(SettingsError, match=match):
+        check(SegmentSettings, values)
 
 
 def test_missing_yaml(tmp_path):

@@ -1031,7 +1031,9 @@ def view(
 
 @app.command()
 def measure(
-    labels: Annotated[Path, typer.Argument(help="TIFF of cells or neurons, 0 = membrane.")],
+    labels: Annotated[
+        Path, typer.Argument(help="Cells or neurons, 0 = membrane, or folder of a segmentation.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="CSV file to make.")],
     voxel_size: Annotated[
         str | None, typer.Option(help="Z,Y,X in nm, where the file does not say: 50,4,4.")
@@ -1056,10 +1058,10 @@ def measure(
     from axolemma import measure as room
 
     images.check_places(output, folders=[meshes, skeletons], inputs=[labels])
-    stack = images.read_labels(labels)
-    kind = kind or ("cells" if stack.holds == "cells" else "neurons")
-    if kind not in ("cells", "neurons"):
+    if kind not in (None, "cells", "neurons"):
         raise SettingsError(f"--kind is cells or neurons, not '{kind}'")
+    stack = images.read_labels(labels, kind=kind)
+    kind = kind or ("cells" if stack.holds == "cells" else "neurons")
     if kind == "cells" and (meshes is not None or skeletons is not None):
         raise SettingsError("meshes and skeletons are made of neurons; say --kind neurons")
     try:

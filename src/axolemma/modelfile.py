@@ -165,6 +165,8 @@ def load_model(name_or_path: str | Path) -> Model:
         with safe_open(path, framework="pt") as file:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         network.load_state_dict(weights)
+        if info.training.get("weights_sha256", found := state_hash(network)) != found:
+            raise ValueError("they have changed since they were written; the file is damaged")
         if info.arguments.get("in_channels", 1) != 2 * info.context + 1:
             raise ValueError(f"{info.context} neighbours do not fit its input channels")
     except (RuntimeError, SafetensorError, TypeError, ValueError) as error:

@@ -4,10 +4,18 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from axolemma.errors import SettingsError, nearest
 
@@ -322,6 +330,15 @@ class SegmentSettings(_Settings):
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     tile: int = Field(default=2560, ge=512, le=65536)
 
+    @model_validator(mode="after")
+    def _nothing_in_vain(self) -> Self:
+        if self.objects == "none" and (self.boundary is not None or self.filled):
+            name = "filled" if self.boundary is None else "boundary"
+            raise ValueError(f"{name} is about cells, and with objects none there are none")
+        if self.method == "threshold" and self.boundary is not None:
+            raise ValueError("boundary is for contacts, at which method threshold does not look")
+        return self
+
 
 class CompareSettings(_Settings):
     """Settings of one comparison.
@@ -428,6 +445,17 @@ def _with_recipe(given: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+class _Once(yaml.SafeLoader):
+    """Refuses a name that is given twice, of which only the last would count."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.YAMLError(f"'{name}' is given twice")
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a YAML file of settings.
 
@@ -437,7 +465,7 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
         If the file cannot be read or holds anything but names and values.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), _Once)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SettingsError(f"{path}: the settings cannot be read: {reason.lower()}") from error

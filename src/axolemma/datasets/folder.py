@@ -86,7 +86,11 @@ def load(
     drawn = [
         to_truth(truth, truth_is=truth_is, ignore_value=ignore_value) for truth in _together(truths)
     ]
-    told = (f"{s.source}: {n}" for s in (*images, *truths, *drawn) for n in s.notes)
+    told = [f"{s.source}: {n}" for s in (*images, *truths, *drawn) for n in s.notes]
+    if len(pairs) == 1:
+        (place,), (drawn_place,) = (_by_place([file]) for file in pairs[0])
+        if drawn_place not in ("", place):
+            told.append(f"{pairs[0][1]} is taken for the truth of {pairs[0][0].name}")
     notes = dict.fromkeys((*told, *(f"{file} was left out" for file in left_out)))
     sizes = {image.voxel_size for image in images}
     if len(sizes) > 1:

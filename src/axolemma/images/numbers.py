@@ -17,13 +17,15 @@ __all__ = ["numbered", "read_labels"]
 _NONE = "the number 2^64 - 1 and its neighbours mean no cell and were read as 0"
 
 
-def read_labels(path: str | Path) -> Stack:
+def read_labels(path: str | Path, *, kind: str | None = None) -> Stack:
     """Read cells or neurons, with the numbers that they have.
 
     Parameters
     ----------
     path
-        Anything that `read` reads.
+        Anything that `read` reads, or the folder of a segmentation.
+    kind
+        Which of such a folder's, ``cells`` or ``neurons``; by default neurons where it has any.
 
     Returns
     -------
@@ -36,6 +38,9 @@ def read_labels(path: str | Path) -> Stack:
     ImageError
         As `read`; and where the file says that it holds something else, or shows grey values.
     """
+    if (Path(path) / "run.json").is_file():
+        files = [Path(path) / f"{name}.tif" for name in ([kind] if kind else ["neurons", "cells"])]
+        path = next((file for file in files if file.is_file()), files[-1])
     stack = read(path)
     array, ours = stack.array, stack.holds in ("cells", "neurons", "fragments")
     if stack.holds is not None and not ours:
