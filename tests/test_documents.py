@@ -11,6 +11,7 @@ from typer.main import get_command
 
 from axolemma import cli
 from axolemma.metrics import SCORES, STACK_SCORES
+from axolemma.predict import POSES
 
 ROOT = Path(__file__).parent.parent
 SCORED = ("v_rand", "v_info", "cells_v_rand", "cells_v_info")
@@ -203,6 +204,16 @@ def test_the_table_of_a_gpu_comes_from_the_bench():
     (tile,) = (row for row in found["network"] if (row["tiles"], row["side"]) == (1, 2560))
     assert f"{tile['Mpx/s']:,} megapixels per second" in page
     assert f"{tile['of the roofline']:.2f} of what a copy" in page
+
+
+def test_the_table_of_trainings_on_a_gpu_comes_from_the_bench():
+    results = ROOT / "docs" / "results" / "time_to_accuracy_gpu.json"
+    rows = json.loads(results.read_text(encoding="utf-8"))["trainings"]
+    page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    lines = page.split("<!-- gpu training -->")[1].strip().splitlines()[2:]
+    for line, average in zip(lines, POSES, strict=True):
+        map_, info, cells, cells_info = (np.mean([r[average][n] for r in rows]) for n in SCORED)
+        assert line == f"| {average} | {map_:.4f} / {info:.4f} | {cells:.4f} / {cells_info:.4f} |"
 
 
 def test_the_table_of_trainings_comes_from_the_bench():
