@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from axolemma.evaluation import Evaluation
     from axolemma.images import Stack, Volume
     from axolemma.images import TruthIs as TruthKind
+    from axolemma.modelfile import Model
     from axolemma.settings import SegmentSettings, TrainSettings
     from axolemma.training import Progress
     from axolemma.volume import Progress as BlockProgress
@@ -450,6 +451,7 @@ def segment(
             )
 
     from axolemma.images import parse_slices
+    from axolemma.modelfile import load_model
     from axolemma.segmentation import segment_stack
 
     stack = datasets.load_images(source)
@@ -458,9 +460,12 @@ def segment(
     for note in stack.notes:
         _plain(f"note: {note}")
     folder = Path(output or f"{Path(source).resolve().stem}-segmented")
-    _foresee_segmenting(stack, depth, settings, folder)
+    loaded = load_model(settings.model)
+    _foresee_segmenting(stack, depth, settings, loaded, folder)
     with _pixel_bar("segmenting", depth * section[0] * section[1]) as advance:
-        _, record = segment_stack(stack, settings, folder, overwrite=overwrite, advance=advance)
+        _, record = segment_stack(
+            stack, settings, folder, model=loaded, overwrite=overwrite, advance=advance
+        )
     for note in record["input"]["notes"][len(stack.notes) :]:
         _plain(f"note: {note}")
     if as_json:
@@ -495,14 +500,12 @@ def _look_ahead(
 
 
 def _foresee_segmenting(
-    stack: "Stack", depth: int, settings: "SegmentSettings", folder: Path
+    stack: "Stack", depth: int, settings: "SegmentSettings", model: "Model", folder: Path
 ) -> None:
     """Say what a segmentation will take, and refuse what cannot fit."""
     from axolemma import estimate
-    from axolemma.modelfile import load_model
     from axolemma.segmentation import likely_size
 
-    model = load_model(settings.model)
     channels = 2 * model.info.context + 1
     tile = estimate.tile_of(
         model.network,

@@ -391,6 +391,7 @@ def segment_stack(
     settings: SegmentSettings,
     out: str | Path,
     *,
+    model: Model | None = None,
     overwrite: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> tuple[Segmentation, dict[str, Any]]:
@@ -404,6 +405,8 @@ def segment_stack(
         See `SegmentSettings`.
     out
         The folder to make. It appears whole, at the end, or not at all.
+    model
+        That of the settings, where it is loaded already.
     overwrite
         Replace `out` where it holds an earlier segmentation; never anything else.
     advance
@@ -422,7 +425,7 @@ def segment_stack(
     out = Path(out)
     out = out.resolve() if out.is_symlink() else out
     started = time.monotonic()
-    model = load_model(settings.model)
+    model = model or load_model(settings.model)
     device = choose_device(settings.device)
     count = len(stack.array)
     chosen = parse_slices(settings.slices, count) if settings.slices else range(count)
