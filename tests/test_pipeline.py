@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from axolemma.quality import as_dict, check_stack
 from axolemma.segmentation import segment
 from axolemma.settings import SegmentSettings, check
 from axolemma.uncertainty import HIGHEST, uncertainty_map
+from axolemma.volume.lock import Lock
 
 pytest.importorskip("zarr")
 
@@ -217,6 +219,26 @@ def test_a_finished_run_is_not_repeated(tmp_path, stack):
     with pytest.raises(SettingsError, match=r"settings.filled = false, this one true"):
         run(stack, tmp_path / "out.zarr", filled=True)
     assert run(stack, tmp_path / "out.zarr", overwrite=True, filled=True)["settings"]["filled"]
+
+
+def test_a_finished_run_whose_result_is_gone_is_repeated(tmp_path, stack):
+    run(stack, tmp_path / "out.zarr")
+    before = files(tmp_path / "out.zarr")
+    shutil.rmtree(tmp_path / "out.zarr")
+    run(stack, tmp_path / "out.zarr")
+    assert files(tmp_path / "out.zarr") == before
+
+
+def test_a_run_at_work_is_not_overwritten(tmp_path, stack):
+    run(stack, tmp_path / "out.zarr")
+    before = files(tmp_path)
+    lock = Lock(tmp_path / "out.zarr.ledger/lock")
+    try:
+        with pytest.raises(InputError, match="another run is at work"):
+            run(stack, tmp_path / "out.zarr", overwrite=True)
+    finally:
+        lock.release()
+    assert files(tmp_path) == before
 
 
 def test_what_was_damaged_meanwhile_is_done_again(tmp_path, stack):

@@ -133,9 +133,23 @@ def test_folders_of_others_are_refused(tmp_path):
         Ledger(tmp_path, SETTINGS)
     with pytest.raises(InputError, match="cannot be written, not a directory"):
         Ledger(tmp_path / "notes.txt" / "a", SETTINGS)
-    (tmp_path / "settings.json").write_text("[]")
+    (tmp_path / "settings.json").write_text("[]")  # as a training's folder has one
+    with pytest.raises(InputError, match="holds other files"):
+        Ledger(tmp_path, SETTINGS, afresh=lambda: None)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["notes.txt", "settings.json"]
+    (tmp_path / "lock").touch()
     with pytest.raises(InputError, match="no job's settings file"):
         Ledger(tmp_path, SETTINGS)
+
+
+def test_a_ledger_begins_afresh(tmp_path):
+    with Ledger(tmp_path, SETTINGS) as books:
+        books.open("pass").record(0, b"tables")
+        with pytest.raises(InputError, match="another run is at work"):
+            Ledger(tmp_path, {}, afresh=lambda: pytest.fail("called before the lock was held"))
+        assert books.open("pass").done(0)
+    with Ledger(tmp_path, {"other": 1}, afresh=lambda: None) as books:
+        assert not books.open("pass").done(0)
 
 
 def test_a_pass_has_a_plain_name(tmp_path):

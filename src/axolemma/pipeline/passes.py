@@ -130,17 +130,15 @@ def segment_volume(
         sides = " × ".join(map(str, job.mask.factors))
         say(f"a voxel of the mask is taken for {sides} voxels of the volume (Z × Y × X)")
     finished = job.folder / "run.json"
-    if overwrite:
-        if (job.folder / "settings.json").is_file():
-            shutil.rmtree(job.folder)
-        remove_zarr(job.out)
-    elif not job.folder.is_dir() and job.is_there():
+    if not overwrite and not job.folder.is_dir() and job.is_there():
         raise InputError(f"{out}: this is there already; choose a new place, or say --overwrite")
     identity = job.identity
-    books = Ledger(job.folder, identity)
+    books = Ledger(
+        job.folder, identity, afresh=partial(remove_zarr, job.out) if overwrite else None
+    )
     try:
         with books:
-            if finished.is_file():
+            if finished.is_file() and job.is_there():
                 job.clean()  # The run may have been killed before it did.
                 say(f"the run in {job.folder} is finished already")
                 record: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))

@@ -33,10 +33,11 @@ import io
 import json
 import os
 import re
+import shutil
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,9 @@ class Ledger:
         On a local or shared file system; made where it does not exist.
     settings
         All that the result depends on, as JSON has it.
+    afresh
+        Forget what is noted there, of whatever job. Called first, when nobody else is at work, to
+        remove the results.
 
     Raises
     ------
@@ -83,13 +87,25 @@ class Ledger:
         If the disk is full.
     """
 
-    def __init__(self, folder: str | Path, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        settings: Mapping[str, Any],
+        *,
+        afresh: Callable[[], object] | None = None,
+    ) -> None:
         self.folder = Path(folder)
         self._passes: dict[str, Pass] = {}
         with _writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            names = {found.name for found in self.folder.iterdir() if found.name[0] != "."}
+            if names - {"lock"} and not {"lock", "settings.json"} <= names:
+                raise InputError(f"{folder}: this folder holds other files; choose a new one")
             self._lock = Lock(self.folder / "lock")
         try:
+            if afresh is not None:
+                afresh()
+                _forget(self.folder)
             _settle(self.folder, settings)
         except BaseException:
             self._lock.release()
@@ -340,13 +356,20 @@ def _read(file: BinaryIO, entry: NDArray[np.int64]) -> bytes | None:
     return packed if zlib.crc32(packed) == checksum else None
 
 
+def _forget(folder: Path) -> None:
+    """Remove all but the lock, on which others may be waiting; last what says whose it was."""
+    for found in sorted(folder.iterdir(), key=lambda file: file.name == "settings.json"):
+        if found.is_dir():
+            shutil.rmtree(found)
+        elif found.name != "lock":
+            found.unlink()
+
+
 def _settle(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write the settings, or compare them with those that are there."""
     file = folder / "settings.json"
     asked = json.loads(json.dumps(settings))
     if not file.is_file():
-        if any(found.name != "lock" and found.name[0] != "." for found in folder.iterdir()):
-            raise InputError(f"{folder}: this folder holds other files; choose a new one")
         with replacing(file) as partial, partial.open("w", encoding="utf-8") as written:
             json.dump({"axolemma": __version__, "settings": asked}, written, indent=2)
             written.flush()
