@@ -151,6 +151,24 @@ def test_neighbours_slip_and_go_missing(rng):
     assert (crop[2] == 0).all()
 
 
+@pytest.mark.parametrize("layout", [np.asfortranarray, lambda array: array[..., ::-1][..., ::-1]])
+def test_any_layout_in_memory_will_do(pair, layout):
+    parameters = draw(np.random.default_rng(1), (1, 40, 48), (32, 32))
+    expected = apply(*pair, parameters)
+    found = apply(*map(layout, pair), parameters)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_a_crop_is_put_in_its_place(pair):
+    parameters = draw(np.random.default_rng(1), (1, 40, 48), (32, 32))
+    expected = apply(*pair, parameters)
+    crops, masks = np.zeros((2, 1, 32, 32), np.float32), np.zeros((2, 32, 32), np.uint8)
+    apply(*pair, parameters, out=(crops[1], masks[1]))
+    np.testing.assert_array_equal(crops, np.stack([0 * expected[0], expected[0]]))
+    np.testing.assert_array_equal(masks, np.stack([0 * expected[1], expected[1]]))
+
+
 def test_what_does_not_belong_together(pair):
     image, truth = pair
     with pytest.raises(InputError, match="does not fit a truth"):

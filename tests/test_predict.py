@@ -24,6 +24,7 @@ from axolemma.predict import (
     predict_section,
     ready,
 )
+from axolemma.quality import Contrast
 from axolemma.sampling import resampled, samples
 
 
@@ -148,7 +149,7 @@ def test_sections_are_normalised_in_double_precision():
     section = stack_of(40, 50)
     mean, deviation = section.mean(dtype="f8"), section.std(dtype="f8")
     expected = ((section - mean) / deviation).astype(np.float32)
-    np.testing.assert_array_equal(normalise(section, (mean, deviation)), expected)
+    np.testing.assert_array_equal(normalise(section, Contrast(mean, deviation)), expected)
 
 
 def test_memory_for_no_tile_at_all(network, caplog):

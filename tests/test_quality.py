@@ -17,7 +17,7 @@ from axolemma.errors import InputError
 from axolemma.geometry import Box, grid
 from axolemma.images import create_zarr, write_tiff
 from axolemma.predict import normalise
-from axolemma.quality import statistics
+from axolemma.quality import Contrast, statistics
 from axolemma.quality.judgement import _TREATMENT
 
 
@@ -262,7 +262,7 @@ def test_a_section_is_normalised_by_the_pooled_moments(dtype):
         np.testing.assert_allclose(alone, (section.mean(dtype="f8"), section.std(dtype="f8")))
         assert mean == pytest.approx(section.astype(np.float64).mean(), rel=1e-14)
         np.testing.assert_allclose(
-            normalise(section, (mean, deviation)), normalise(section), rtol=1e-6, atol=1e-6
+            normalise(section, Contrast(mean, deviation)), normalise(section), rtol=1e-6, atol=1e-6
         )
 
 

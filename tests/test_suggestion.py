@@ -56,6 +56,15 @@ def test_the_mean_of_the_poses_is_the_averaged_map(pairs, model):
     assert np.ptp(maps, axis=1).max() > 0
 
 
+def test_the_poses_know_a_frame_too(pairs, model):
+    framed = np.pad(pairs.images, ((0, 0), (40, 40), (40, 40)))
+    maps = np.stack(list(posed_maps(model.network, framed, precision="fp32")))
+    options = {"precision": "fp32", "objects": "none", "average": "dihedral"}
+    averaged = axolemma.segment(framed, model=model, voxel_size=(50, 4, 4), **options)
+    np.testing.assert_allclose(maps.mean(axis=1), averaged.membrane, atol=1e-5)
+    assert (maps[:, :, :40] == 1).all()
+
+
 def test_suggestions_are_the_same_every_time(pairs, model):
     one, other = (suggest(pairs.images, model=model, size=32, count=5) for _ in range(2))
     assert one.windows == other.windows

@@ -101,7 +101,7 @@ def test_every_loss_preset_and_network_trains(pairs, tmp_path, values):
 
 
 def test_keras_wedges_are_as_black_as_the_file(pairs):
-    image = training._prepare(pairs, 0)[:1]
+    image = training._prepare(pairs, 0)[0][:1]
     level = -float(pairs.images[0].mean() / pairs.images[0].std())
     moves = augment_keras.draw(np.random.default_rng(3), pairs.truth.shape[1:])
     moved, drawn = training._as_keras(image, pairs.truth[0], moves, [level])
@@ -109,8 +109,19 @@ def test_keras_wedges_are_as_black_as_the_file(pairs):
     assert drawn[moved[0] == moved.min()].mean() > 0.9
 
 
+@pytest.mark.parametrize("preset", ["axolemma", "keras"])
+def test_any_layout_in_memory_and_half_floats_will_do(pairs, tmp_path, preset):
+    images = pairs.images.astype(np.float16)
+    hashes = set()
+    for name, layout in (("c", np.ascontiguousarray), ("f", np.asfortranarray)):
+        given = Pairs("made", layout(images), layout(pairs.truth))
+        chosen = settings(steps=3, preset=preset)
+        hashes.add(state_hash(fit(given, chosen, tmp_path / name).network))
+    assert len(hashes) == 1
+
+
 def test_crops_are_cut_or_mirrored(pairs):
-    image, truth = training._prepare(pairs, 0)[:1], pairs.truth[0]
+    image, truth = training._prepare(pairs, 0)[0][:1], pairs.truth[0]
     crop, drawn = np.empty((1, 64, 200), np.float32), np.empty((64, 200), np.uint8)
     training._cut(image, truth, (7, 0), (crop, drawn))
     np.testing.assert_array_equal(drawn[:, 128:], drawn[:, 127:55:-1])

@@ -217,6 +217,7 @@ def apply(
         raise InputError(
             f"the parameters were drawn for {len(parameters.shifts)} sections, not {len(image)}"
         )
+    image = np.ascontiguousarray(image)
     grid = parameters.elastic if parameters.elastic.size else np.empty((2, 0, 0))
     size = parameters.size
     crop, drawn = out or (np.empty((len(image), *size), np.float32), np.empty(size, np.uint8))

@@ -206,7 +206,7 @@ def _kind(network: nn.Module) -> torch.dtype | None:
     return next((weights.dtype for weights in network.parameters()), None)
 
 
-def normalise(section: NDArray[Any], of: tuple[float, float] | None = None) -> NDArray[np.float32]:
+def normalise(section: NDArray[Any], of: Contrast | None = None) -> NDArray[np.float32]:
     """Shift and scale the grey values of one section to mean 0 and standard deviation 1.
 
     Every section on its own, since contrast changes from one section to the next. A frame of one
@@ -217,14 +217,14 @@ def normalise(section: NDArray[Any], of: tuple[float, float] | None = None) -> N
     section
         (Y, X), any real dtype, finite.
     of
-        Mean and standard deviation to go by: those of the whole, where this is a part.
+        What to go by: that of the whole, where this is a part.
 
     Raises
     ------
     InputError
         If all its pixels are equal or one is not finite.
     """
-    mean, deviation, padding = contrast(grey_sums(section)) if of is None else (*of, ())
+    mean, deviation, padding = contrast(grey_sums(section)) if of is None else of
     found = np.asarray((section - np.float64(mean)) / deviation, np.float32)
     outside = padded(section, padding)
     if outside is not None:
@@ -556,7 +556,9 @@ def posed_maps(
     poses, whole = POSES["dihedral"], Box.of(stack.shape[1:])
     for z in range(len(stack)):
         read, levels = _reader(stack, z, context, polarity)
-        section = _normalised(read(whole), levels, torch.device("cpu"))
+        sections = read(whole)
+        outside = _outside(sections, levels)
+        section = _normalised(sections, levels, torch.device("cpu"), outside)
         maps = np.empty((len(poses), *section.shape[1:]), np.float32)
         for map_, pose in zip(maps, poses, strict=True):
             found = predict_section(
@@ -568,6 +570,8 @@ def posed_maps(
                 tile=tile,
             )
             map_[...] = turned_back(torch.from_numpy(found), *pose)
+        if outside is not None:
+            maps[:, outside[context]] = 1
         advance(section[0].numel())
         yield maps
 

@@ -29,6 +29,7 @@ from axolemma.labels import IGNORED
 from axolemma.metrics import TOLERANCE, evaluate, steady_choice
 from axolemma.modelfile import Model, ModelInfo, load_model, save_model, state_hash
 from axolemma.objects import BOUNDARIES, BOUNDARY, contacts, fragments, merge
+from axolemma.padding import padded
 from axolemma.predict import (
     Average,
     autocast,
@@ -43,6 +44,7 @@ from axolemma.predict import (
     predict_section,
     ready,
 )
+from axolemma.quality import Contrast, contrast, grey_sums
 from axolemma.replay import Replayed
 from axolemma.runs import Metrics, State, Weights, load_state, open_run, save_state
 from axolemma.settings import TrainSettings, check
@@ -289,7 +291,8 @@ def fit(
     mine = team.share(settings.batch)
     precision = choose_precision(settings.precision, device)
     _check_crop(network, settings, data.images.shape)
-    images, truth = _prepare(data, used.start), data.truth
+    images, levels = _prepare(data, used.start)
+    truth = data.truth
     bright = _bright(images, truth)
     # As `segment` inverts what it is given: a network sees dark membranes only.
     images[bright] *= -1
@@ -299,10 +302,10 @@ def fit(
             "preset 'keras' paints what it cannot see as annotated membrane, so it cannot leave"
             " pixels out; take preset axolemma or none where not all is annotated"
         )
-    signs = np.where(bright, 1, -1)
-    black = [
-        sign * float(section.mean() / section.std())
-        for sign, section in zip(signs.tolist(), data.images, strict=True)
+    signs = np.where(bright, 1, -1).tolist()
+    black = [sign * one.mean / one.deviation for sign, one in zip(signs, levels, strict=True)]
+    frames = [
+        padded(section, one.padding) for section, one in zip(data.images, levels, strict=True)
     ]
     run = Path(run)
     team.led(
@@ -383,6 +386,8 @@ def fit(
                 precision=precision,
                 device=device,
             )
+            if (frame := frames[sections[n]]) is not None:
+                maps[n][frame] = 1
         maps = team.summed(maps)  # each section comes from one process, and is 0 in the others
         if not np.isfinite(maps).all():
             raise AxolemmaError("the network predicts NaN; try a lower learning_rate")
@@ -808,14 +813,16 @@ def _check_crop(network: nn.Module, settings: TrainSettings, shape: tuple[int, .
         )
 
 
-def _prepare(data: Pairs, first: int) -> NDArray[np.float32]:
-    sections = []
-    for z, section in enumerate(data.images, start=first):
+def _prepare(data: Pairs, first: int) -> tuple[NDArray[np.float32], list[Contrast]]:
+    """Return sections as networks see them, one row after the other, and by what it was done."""
+    images, levels = np.empty(data.images.shape, np.float32), []
+    for z, section in enumerate(data.images):
         try:
-            sections.append(normalise(section))
+            levels.append(contrast(grey_sums(section)))
         except InputError as error:
-            raise InputError(f"{data.name}, section {z}: {error}") from None
-    return np.stack(sections)
+            raise InputError(f"{data.name}, section {first + z}: {error}") from None
+        images[z] = normalise(section, levels[z])
+    return images, levels
 
 
 def _bright(images: NDArray[np.float32], truth: NDArray[np.uint8]) -> NDArray[np.bool_]:
