@@ -93,6 +93,13 @@ def test_the_challenges_convention_is_assumed_and_said(truth, drawn, dtype):
     assert found.threshold is None
 
 
+def test_a_map_with_a_blank_section_is_no_mask(truth, drawn):
+    interior = np.random.default_rng(0).integers(0, 256, truth.shape).astype(np.uint8)
+    interior[0] = 0
+    found = evaluate_stacks(stack(interior), drawn, proposal_is="interior")
+    assert found.read_as == "map, high = interior (as asked)"
+
+
 def test_an_inverted_map_is_refused_with_its_mend(truth, drawn):
     membrane = (255 * truth).astype(np.uint8)
     with pytest.raises(InputError, match=r"other way round.*--proposal-is membrane"):

@@ -162,6 +162,12 @@ def test_unwritable_places(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file.txt", "folder.tif"]
 
 
+def test_what_a_kill_left_behind_is_written_over(tmp_path):
+    (tmp_path / ".a.tif.partial").write_text("half")
+    images.write_tiff(tmp_path / "a.tif", noise())
+    assert [file.name for file in tmp_path.iterdir()] == ["a.tif"]
+
+
 def test_failed_write_keeps_what_was_there(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("before")

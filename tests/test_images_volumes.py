@@ -430,7 +430,7 @@ def test_reserved_and_high_numbers():
     found, notes = numbered(labels, "a")
     assert found.tolist() == [[[0, 1, 0], [0, 2, 1]]]
     assert notes[1] == "2 labels are too high for 32 bits and were numbered anew from 1"
-    with pytest.raises(ImageError, match="a: the truth has negative labels, the lowest -2"):
+    with pytest.raises(ImageError, match="a: there are negative labels, the lowest -2"):
         numbered(np.array([[[-2, 1]]]), "a")
 
 

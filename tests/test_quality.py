@@ -18,7 +18,7 @@ from axolemma.geometry import Box, grid
 from axolemma.images import create_zarr, write_tiff
 from axolemma.predict import normalise
 from axolemma.quality import Contrast, statistics
-from axolemma.quality.judgement import _TREATMENT
+from axolemma.quality.judgement import _TREATMENT, _Measures, _unusual
 
 
 @pytest.fixture(scope="module")
@@ -500,3 +500,13 @@ def test_the_table_of_damage_comes_from_the_bench():
     damage = [row for stack in stacks for row in stack["damaged"].values()]
     assert not any(row["elsewhere"] for row in damage)
     assert {kind for stack in stacks for _, kind in stack["untouched"]} == {"shifted"}
+
+
+
+def test_a_section_without_structure_hides_no_other():
+    sections = np.arange(11)
+    alike = 1 + 0.01 * np.sin(sections)
+    sharpness = 0.5 * alike
+    sharpness[3], sharpness[6] = np.nan, 0.05
+    found = _Measures(100 * alike, 30 * alike, sharpness, 0.1 * alike, alike, 0 * alike, 0 * alike)
+    assert [(z, told.kind) for z, told in _unusual(found, sections)] == [(6, "out of focus")]

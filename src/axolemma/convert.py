@@ -146,7 +146,7 @@ def convert(
         if is_listed(target):
             enlist_labels(target)
     else:
-        _to_tiff(volume, Path(target), size, kind, overwrite, advance)
+        _to_tiff(volume, Path(target), size, overwrite, advance)
     return target
 
 
@@ -186,15 +186,13 @@ def _to_tiff(
     volume: Volume,
     target: Path,
     size: tuple[float, float, float] | None,
-    kind: Kind,
     overwrite: bool,
     advance: Callable[[int, int], None],
 ) -> None:
     if target.exists() and not overwrite:
         raise InputError(f"{target}: this is there already; choose a new name, or say --overwrite")
-    narrow = kind == "labels" or volume.dtype.itemsize == 8
     dtype = _plain(volume.dtype)
-    if dtype.kind in "ui" and narrow and dtype.itemsize == 8:
+    if dtype.kind in "ui" and dtype.itemsize == 8:
         dtype = np.dtype(np.uint32)
     total = _voxels(volume.shape)
 

@@ -636,8 +636,9 @@ def _read_as(
         return array, kind, f"labels, 0 = membrane ({why})"
     what = "map"
     if len(_few_values(array)) <= 2:
-        what = "binary mask"
-        if array.dtype.kind == "u" and len(values := distinct(array)) == 2:
+        values = distinct(array) if array.dtype.kind == "u" else np.unique(array)
+        what = "binary mask" if len(values) <= 2 else what
+        if array.dtype.kind == "u" and len(values) == 2:
             array = array == values[1]
     _check_range(array, proposal.source)
     return array, kind, f"{what}, high = {kind} ({why})"

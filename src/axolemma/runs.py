@@ -72,7 +72,8 @@ class Metrics:
                     kept.append(line)
             except (ValueError, KeyError, TypeError):
                 break  # A kill in the middle of a write leaves half a line, always the last.
-        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        with replacing(path) as partial:
+            partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def write(self, **values: Any) -> None:
         """Append one line."""

@@ -93,7 +93,7 @@ def numbered(
     ids = distinct(labels) if ids is None else ids
     if ids[0] < 0:
         raise ImageError(
-            f"{source}: the truth has negative labels, the lowest {ids[0]}; give each cell a"
+            f"{source}: there are negative labels, the lowest {ids[0]}; give each cell a"
             " positive number and membrane 0"
         )
     notes = []

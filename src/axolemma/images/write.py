@@ -320,7 +320,7 @@ def write_tiff_sections(
         # The lookup tables among ImageJ's own metadata are for channels; what a plain stack of any
         # depth is shown in is this tag, of 8-bit length.
         settings["extratags"] = [(_COLOR_MAP, "H", 3 * 256, _palette(), True)]
-    with replacing(path) as partial, partial.open("xb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         tifffile.imwrite(
             file, sections, shape=shape, dtype=dtype, bigtiff=big, compression="zlib",
             photometric="minisblack", **settings,

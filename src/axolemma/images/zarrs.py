@@ -348,14 +348,18 @@ def enlist_labels(address: str | Path) -> None:
 def remove_zarr(address: str | Path) -> None:
     """Remove a Zarr group or array and all that is in it; nothing where there is none."""
     address = address_text(address)
-    if not _marked(address):
-        return
-    if not is_remote(address):
-        shutil.rmtree(address)
-        return
-    from zarr.core.sync import sync
 
-    sync(_store(address, writable=True).delete_dir(""))
+    def remove() -> None:
+        if not _marked(address):
+            return
+        if not is_remote(address):
+            shutil.rmtree(address)
+            return
+        from zarr.core.sync import sync
+
+        sync(_store(address, writable=True).delete_dir(""))
+
+    _asked(address, remove, "cannot be removed")
 
 
 def refuse_in_the_way(address: str) -> None:
@@ -498,7 +502,7 @@ def _store(address: str, *, writable: bool) -> Any:
     return ObjectStore(object_store(address), read_only=not writable)
 
 
-def _asked(address: str, ask: Any) -> Any:
+def _asked(address: str, ask: Any, trouble: str = "cannot be opened or is damaged") -> Any:
     """Do what may fail in a store, and say it in one sentence when it does."""
     try:
         return ask()
@@ -508,6 +512,4 @@ def _asked(address: str, ask: Any) -> Any:
         if from_store(error):
             raise store_trouble(address, error) from error
         text = str(error).strip().splitlines()
-        raise ImageError(
-            f"{address}: cannot be opened or is damaged ({text[0] if text else 'no details'})"
-        ) from error
+        raise ImageError(f"{address}: {trouble} ({text[0] if text else 'no details'})") from error

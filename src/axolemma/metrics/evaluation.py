@@ -104,10 +104,6 @@ class Scores:
             raise InputError(f"threshold {threshold:g} was not evaluated; the sweep holds {known}")
         return np.asarray(self.values[name][nearest])
 
-    def sections_best(self, name: str = "v_rand") -> NDArray[np.float64]:
-        """Return score, split and merge half of each section at the stack's best threshold."""
-        return self.sections_at(self.best_threshold(name), name)
-
     def best(self, name: str = "v_rand") -> SplitMerge:
         """Return the challenge's own stack score: the maximum over thresholds of the mean.
 

@@ -281,9 +281,7 @@ def _unusual(found: _Measures, seen: NDArray[np.int64]) -> Iterator[tuple[int, F
     usual_mean, usual_deviation = _usual(mean), _usual(deviation)
     level = (mean - usual_mean) / usual_deviation
     contrast = np.log(deviation / usual_deviation)
-    sharpness, usual_sharpness = found.sharpness[seen], _usual(found.sharpness[seen])
     noise, usual_noise = found.noise[seen], _usual(found.noise[seen])
-    blur = np.log(np.maximum(sharpness, 1e-9) / np.maximum(usual_sharpness, 1e-9))
     grain = np.log(np.maximum(noise, 1e-9) / np.maximum(usual_noise, 1e-9))
     dull, loud = contrast < np.log(_CONTRAST), (grain > np.log(_NOISE))
     loud &= noise - usual_noise > _NOISY
@@ -297,9 +295,13 @@ def _unusual(found: _Measures, seen: NDArray[np.int64]) -> Iterator[tuple[int, F
     for n in np.flatnonzero(loud & (_scores(grain) >= _UNUSUAL)):
         says = f"noise is {noise[n]:.0%} of the variance, {usual_noise[n]:.0%} around it"
         yield int(seen[n]), _finding("noisy", says)
+    # What has no structure at all has no sharpness, and is no measure for those around it.
+    sharp = seen[np.isfinite(found.sharpness[seen])]
+    sharpness = np.maximum(found.sharpness[sharp], 1e-9)
+    blur = np.log(sharpness / _usual(sharpness))
     for n in np.flatnonzero((blur < np.log(_SHARPNESS)) & (_scores(blur) <= -_UNUSUAL)):
         says = f"sharpness is {np.exp(blur[n]):.0%} of that around it"
-        yield int(seen[n]), _finding("out of focus", says)
+        yield int(sharp[n]), _finding("out of focus", says)
     for share, where in ((found.darkest, "lowest"), (found.brightest, "highest")):
         excess = share[seen] - _usual(share[seen])
         for n in np.flatnonzero(excess > _CLIPPED):
@@ -323,7 +325,8 @@ def _usual(values: NDArray[Any]) -> NDArray[Any]:
 
 def _scores(residuals: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return residuals in their own robust standard deviations."""
-    return np.asarray(residuals / max(1.4826 * float(np.median(np.abs(residuals))), 1e-9))
+    spread = 1.4826 * float(np.median(np.abs(residuals))) if residuals.size else 0.0
+    return np.asarray(residuals / max(spread, 1e-9))
 
 
 def _folded(
