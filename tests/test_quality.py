@@ -502,7 +502,6 @@ def test_the_table_of_damage_comes_from_the_bench():
     assert {kind for stack in stacks for _, kind in stack["untouched"]} == {"shifted"}
 
 
-
 def test_a_section_without_structure_hides_no_other():
     sections = np.arange(11)
     alike = 1 + 0.01 * np.sin(sections)
