@@ -6,6 +6,7 @@ from scipy import ndimage
 
 from axolemma import quality
 from axolemma.datasets import phantom_pairs
+from axolemma.geometry import Box, grid
 from axolemma.images import Stack
 from axolemma.metrics import evaluate
 from axolemma.padding import padded
@@ -41,6 +42,29 @@ def test_padding_is_of_one_piece_with_the_edge():
     assert padded(section, []) is None
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_a_part_is_told_what_the_whole_is(dtype):
+    """Of a slanted frame, and two holes in the tissue, of which parts see no end."""
+    y, x = np.mgrid[:300, :420]
+    section = np.random.default_rng(0).integers(1, 200, (300, 420)).astype(dtype)
+    section[(x + 0.3 * y < 90) | (x - 0.2 * y > 350)] = 0
+    section[100:200, 150:300], section[20:60, 130:280] = 0, 200
+    by = quality.contrast_of(section)
+    table = quality.block_statistics(
+        section[None], read=Box.of((1, 300, 420)), write=Box.of((1, 300, 420)), shape=(1, 300, 420)
+    )
+    assert quality.contrast(quality.pool([table])) == by
+    assert by.padding == (0, 200)
+    expected = padded(section, by.padding)
+    assert not expected[100:200, 150:300].any()
+    assert not expected[20:60, 130:280].any()
+    for part in grid(section.shape, (64, 100)):
+        near = part.grow((32, 32)).clip(Box.of(section.shape))
+        found = padded(section[near.slices], by.padding, frame=by.frame, box=near)
+        inner = np.zeros(part.shape, bool) if found is None else found[part.within(near).slices]
+        np.testing.assert_array_equal(inner, expected[part.slices])
+
+
 def test_two_kinds_of_padding():
     section = np.full((64, 64), 7.0)
     section[:, :16], section[:, 48:] = 0, 9
@@ -67,7 +91,7 @@ def test_a_drawing_of_two_values_is_no_frame():
     drawing = np.zeros((64, 64), np.uint8)
     drawing[:, 20:] = 255
     found = quality.contrast(quality.grey_sums(drawing))
-    assert found == (drawing.mean(), drawing.std(), ())
+    assert found == (drawing.mean(), drawing.std(), (), None)
 
 
 @pytest.mark.parametrize(

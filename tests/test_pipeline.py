@@ -118,6 +118,17 @@ def test_a_frame_around_the_tissue(tmp_path, block):
     assert record["cells"] > 50
 
 
+def test_a_hole_in_the_tissue_that_blocks_cut_is_no_frame(tmp_path):
+    images = phantom((1, 320, 340), seed=5).image.clip(1, 254)
+    images[:, 100:180, 60:300] = 255  # such as a vessel
+    write_tiff(tmp_path / "hole.tif", images, voxel_size=SIZE)
+    run(tmp_path / "hole.tif", tmp_path / "out.zarr", block=(1, 128, 256))
+    map_ = everything(tmp_path / "out.zarr")
+    whole = segment(images, average="none", voxel_size=SIZE, precision="fp32")
+    np.testing.assert_allclose(map_ / 255, whole.membrane, atol=1e-3 + 0.5 / 255)
+    assert (map_[:, 110:170, 70:290] < 255).all()
+
+
 @pytest.mark.parametrize("block", [(1, 256, 384), (5, 512, 512)])
 @pytest.mark.parametrize("method", ["multicut", "threshold"])
 def test_cells_by_layers_equal_those_of_the_whole(tmp_path, stack, block, method):

@@ -18,7 +18,7 @@ from axolemma.geometry import Box, grid
 from axolemma.models import POSES, fused, turned, turned_back
 from axolemma.padding import padded
 from axolemma.pixel_size import LOOKED_AT, likely_enlargement
-from axolemma.quality import Contrast, contrast, grey_sums
+from axolemma.quality import Contrast, contrast_of
 from axolemma.sampling import mirrored, resampled, samples
 from axolemma.settings import Average
 from axolemma.tiles import tiles
@@ -224,9 +224,9 @@ def normalise(section: NDArray[Any], of: Contrast | None = None) -> NDArray[np.f
     InputError
         If all its pixels are equal or one is not finite.
     """
-    mean, deviation, padding = contrast(grey_sums(section)) if of is None else of
-    found = np.asarray((section - np.float64(mean)) / deviation, np.float32)
-    outside = padded(section, padding)
+    by = contrast_of(section) if of is None else of
+    found = np.asarray((section - np.float64(by.mean)) / by.deviation, np.float32)
+    outside = padded(section, by.padding)
     if outside is not None:
         found[outside] = 0
     return found
@@ -347,7 +347,7 @@ def neighbours(z: int, context: int, count: int) -> NDArray[np.int64]:
 def _checked(stack: NDArray[Any], z: int, context: int) -> list[Contrast]:
     """Return by what section `z` and its neighbours are normalised."""
     try:
-        return [contrast(grey_sums(stack[n])) for n in neighbours(z, context, len(stack))]
+        return [contrast_of(stack[n]) for n in neighbours(z, context, len(stack))]
     except InputError as error:
         raise InputError(f"section {z}: {error}") from None
 
@@ -557,7 +557,7 @@ def posed_maps(
     for z in range(len(stack)):
         read, levels = _reader(stack, z, context, polarity)
         sections = read(whole)
-        outside = _outside(sections, levels)
+        outside = _outside(sections, levels, whole)
         section = _normalised(sections, levels, torch.device("cpu"), outside)
         maps = np.empty((len(poses), *section.shape[1:]), np.float32)
         for map_, pose in zip(maps, poses, strict=True):
@@ -701,10 +701,11 @@ def predict_part(
         map_ = resampled(map_[None], *back)[0]
         map_ = np.clip(map_, 0, 1, out=map_ if out is None else out)
     # Membrane everywhere, so that no cell is seen in a frame and none goes on along it.
-    padding = levels[len(levels) // 2].padding if levels else ()
-    if padding:
+    by = levels[len(levels) // 2] if levels else None
+    if by is not None and by.padding:
         near = part.grow((_AROUND, _AROUND)).clip(Box.of(tuple(whole)))
-        outside = padded(read(near)[len(levels or ()) // 2], padding)
+        section = read(near)[len(levels or ()) // 2]
+        outside = padded(section, by.padding, frame=by.frame, box=near)
         if outside is not None:
             map_[outside[part.within(near).slices]] = 1
     return map_
@@ -738,14 +739,15 @@ def _seen(
     """Return what a network sees in a box, (1, C, Y, X), which may reach beyond the section."""
     if seen == tuple(whole) and box == box.clip(Box.of(seen)):
         sections = read(box)
-        return _normalised(sections, levels, device, _outside(sections, levels))[None]
+        return _normalised(sections, levels, device, _outside(sections, levels, box))[None]
     places = [mirrored(a, b, size) for a, b, size in zip(box.start, box.stop, seen, strict=True)]
     inner = [(int(axis.min()), int(axis.max()) + 1) for axis in places]
     axes = [
         samples(a, b, size, side) for (a, b), size, side in zip(inner, whole, seen, strict=True)
     ]
-    sections = read(Box(tuple(axis.span[0] for axis in axes), tuple(axis.span[1] for axis in axes)))
-    outside = _outside(sections, levels)
+    here = Box(tuple(axis.span[0] for axis in axes), tuple(axis.span[1] for axis in axes))
+    sections = read(here)
+    outside = _outside(sections, levels, here)
     rows, columns = (axis - first for axis, (first, _) in zip(places, inner, strict=True))
     if seen != tuple(whole):
         # Normalised before they are mixed, where large values have lost nothing to rounding yet.
@@ -756,13 +758,13 @@ def _seen(
     return _normalised(sections[mirrored_too], levels, device, outside)[None]
 
 
-def _outside(sections: NDArray[Any], levels: Levels | None) -> NDArray[np.bool_] | None:
-    """Tell which pixels of sections (C, Y, X) are padding; None where there is none."""
+def _outside(sections: NDArray[Any], levels: Levels | None, box: Box) -> NDArray[np.bool_] | None:
+    """Tell which pixels of a box of sections, (C, Y, X), are padding; None where there is none."""
     if not any(found.padding for found in levels or ()):
         return None
     outside = np.zeros(sections.shape, bool)
     for part, section, found in zip(outside, sections, levels or (), strict=True):
-        there = padded(section, found.padding)
+        there = padded(section, found.padding, frame=found.frame, box=box)
         if there is not None:
             part[...] = there
     return outside

@@ -47,8 +47,7 @@ from axolemma.quality import (
     SectionReport,
     as_dict,
     check_stack,
-    contrast,
-    grey_sums,
+    contrast_of,
     summary,
 )
 from axolemma.settings import SegmentSettings, check
@@ -687,7 +686,7 @@ def _framed(section: NDArray[Any]) -> bool:
     """Tell whether a section has a frame that was taken for padding."""
     # Its edges are looked at before all of it is summed up once more.
     around = padded(section, (section.min(), section.max())) is not None
-    return around and bool(contrast(grey_sums(section)).padding)
+    return around and bool(contrast_of(section).padding)
 
 
 def _frame_notes(framed: Sequence[int]) -> list[str]:

@@ -44,7 +44,7 @@ from axolemma.predict import (
     predict_section,
     ready,
 )
-from axolemma.quality import Contrast, contrast, grey_sums
+from axolemma.quality import Contrast, contrast_of
 from axolemma.replay import Replayed
 from axolemma.runs import Metrics, State, Weights, load_state, open_run, save_state
 from axolemma.settings import TrainSettings, check
@@ -818,7 +818,7 @@ def _prepare(data: Pairs, first: int) -> tuple[NDArray[np.float32], list[Contras
     images, levels = np.empty(data.images.shape, np.float32), []
     for z, section in enumerate(data.images):
         try:
-            levels.append(contrast(grey_sums(section)))
+            levels.append(contrast_of(section))
         except InputError as error:
             raise InputError(f"{data.name}, section {first + z}: {error}") from None
         images[z] = normalise(section, levels[z])

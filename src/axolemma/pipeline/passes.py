@@ -389,11 +389,15 @@ def _suspect(
 
 
 def _framed(contrast: quality.Contrast | None, dtype: np.dtype[Any]) -> quality.Contrast | None:
-    """Let what is usual outside of a mask, black or white, be padding: it was not counted."""
+    """Let what is usual outside of a mask, black or white, be padding: it was not counted.
+
+    Nor looked at, so that each part has to tell by itself where it is.
+    """
     if contrast is None:
         return None
     usual = (0.0, float(np.iinfo(dtype).max)) if dtype.kind == "u" else (0.0,)
-    return contrast._replace(padding=tuple(dict.fromkeys((*contrast.padding, *usual))))
+    padding = tuple(dict.fromkeys((*contrast.padding, *usual)))
+    return contrast._replace(padding=padding, frame=None)
 
 
 def _contrasts(pooled: quality.Table, job: Job) -> tuple[quality.Contrast | None, ...]:

@@ -72,7 +72,7 @@ __all__ = [
 #: change of it, in this file or in what makes the tables (`quality`, `objects`), be it a name, a
 #: unit or a pass that is new: what a ledger of another form holds would not be understood, and is
 #: refused.
-FORM = 3
+FORM = 4
 
 
 @dataclass(frozen=True, slots=True)

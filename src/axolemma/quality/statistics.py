@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from axolemma.engines.cores import cores
 from axolemma.errors import InputError
 from axolemma.geometry import Box
+from axolemma.padding import Frame, plain_cells
 
 __all__ = [
     "CELL",
@@ -21,6 +22,7 @@ __all__ = [
     "block_statistics",
     "cell_side",
     "contrast",
+    "contrast_of",
     "grey_sums",
     "moments",
     "pool",
@@ -226,11 +228,14 @@ class Contrast(NamedTuple):
     padding
         The lowest or the highest of its grey values, or both, where so many pixels have it that a
         frame of it may lie around the tissue, see `padding.padded`.
+    frame
+        Where that is; None where there is no padding, or it is not known.
     """
 
     mean: float
     deviation: float
     padding: tuple[float, ...] = ()
+    frame: Frame | None = None
 
 
 def contrast(table: Mapping[str, NDArray[Any]], z: int = 0) -> Contrast:
@@ -239,7 +244,7 @@ def contrast(table: Mapping[str, NDArray[Any]], z: int = 0) -> Contrast:
     Parameters
     ----------
     table
-        From `pool` or `grey_sums`.
+        From `pool` or `grey_sums`, which does not tell where a frame is.
     z
         Which of its sections.
 
@@ -268,8 +273,37 @@ def contrast(table: Mapping[str, NDArray[Any]], z: int = 0) -> Contrast:
     if padding and row["count"][0] > _TISSUE * count:
         (inner,), (spread,) = moments(row)
         if spread > 0:
-            return Contrast(float(inner), float(spread), tuple(padding))
+            frame = _frame(table, z, padding) if "cells" in table else None
+            return Contrast(float(inner), float(spread), tuple(padding), frame)
     return Contrast(float(mean), float(deviation))
+
+
+def contrast_of(section: NDArray[Any]) -> Contrast:
+    """Return the contrast of a section (Y, X), any real dtype, and where its frame is.
+
+    Raises
+    ------
+    InputError
+        As `contrast`.
+    """
+    found = contrast(grey_sums(section))
+    if not found.padding:
+        return found
+    side = cell_side(section.shape)
+    cells = (plain_cells(section, value, side) for value in found.padding)
+    return found._replace(frame=Frame.of(cells, side, section.shape))
+
+
+def _frame(table: Mapping[str, NDArray[Any]], z: int, padding: Iterable[float]) -> Frame:
+    """Return the frame of a section by the sums over its cells.
+
+    Which are so many times the lowest or the highest value only where there is no other.
+    """
+    shape = table["shape"][1:].tolist()
+    side = cell_side(shape)
+    rows, columns = (np.minimum(side, n - np.arange(0, n, side)) for n in shape)
+    means = table["cells"][z] / np.outer(rows, columns)
+    return Frame.of([np.isclose(means, value, rtol=1e-6, atol=0) for value in padding], side, shape)
 
 
 def _known(
