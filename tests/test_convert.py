@@ -320,3 +320,13 @@ def test_command(call, tmp_path):
         code, _, err = call("convert", "a.tif", "b.zarr", *bad)
         assert code == 2
         assert bad[0] in err
+
+
+def test_a_kill_between_the_old_and_the_new_loses_nothing(tmp_path):
+    source = _tiff(tmp_path / "a.tif")
+    convert(source, tmp_path / "out.zarr", voxel_size=SIZE)
+    (tmp_path / "out.zarr").rename(tmp_path / ".out.zarr.old")
+    with pytest.raises(InputError, match="this is there already"):
+        convert(source, tmp_path / "out.zarr", voxel_size=SIZE)
+    volume = open_zarr(tmp_path / "out.zarr")
+    np.testing.assert_array_equal(volume.read(Box.of(VOXELS.shape)), VOXELS)

@@ -178,6 +178,11 @@ def test_an_earlier_segmentation_is_replaced_when_asked(run, tissue, tmp_path):
         segment_stack(tissue, settings, tmp_path / "out")
     assert (tmp_path / "out" / "cells.tif").exists()
     segment_stack(tissue, settings, tmp_path / "out", overwrite=True)
+    # As a kill leaves it between the old results' leaving and the new ones' coming.
+    (tmp_path / "out").rename(tmp_path / ".out.old")
+    with pytest.raises(InputError, match="say --overwrite"):
+        segment_stack(tissue, settings, tmp_path / "out")
+    assert (tmp_path / "out/run.json").is_file()
     assert not (tmp_path / "out" / "cells.tif").exists()
     assert sorted(f.name for f in tmp_path.iterdir()) == ["out", "run"]
 

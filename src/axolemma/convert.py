@@ -270,6 +270,9 @@ def _appearing(target: str, *, overwrite: bool) -> Iterator[str]:
             raise
         return
     final = Path(address)
+    partial, old = (final.with_name(f".{final.name}.{what}") for what in ("partial", "old"))
+    if old.is_dir() and not final.exists():
+        old.rename(final)  # A conversion was killed when the old one had left and no new one stood.
     if final.exists() and not (overwrite and ours(final)):
         hint = "or say --overwrite" if ours(final) else "or remove it"
         raise InputError(f"{target}: this is there already; choose a new name, {hint}")
@@ -280,7 +283,6 @@ def _appearing(target: str, *, overwrite: bool) -> Iterator[str]:
             f"{target}: labels belong to an image, and {final.parent.parent} is none; convert the"
             " image first, or give a name of its own that ends in .zarr"
         )
-    partial, old = (final.with_name(f".{final.name}.{what}") for what in ("partial", "old"))
     for left in (partial, old):  # by a conversion that was killed
         shutil.rmtree(left, ignore_errors=True)
     try:

@@ -169,7 +169,10 @@ def appearing(
         If the disk is full or fails.
     """
     out = Path(out).resolve()
+    partial, old = (out.with_name(f".{out.name}.{what}") for what in ("partial", "old"))
     try:
+        if old.is_dir() and not out.exists():
+            old.rename(out)  # A run was killed when the old results had left and no new ones stood.
         empty = out.is_dir() and not any(out.iterdir())
         if out.exists() and not empty:
             ours = _is_ours(out, record, files)
@@ -177,7 +180,6 @@ def appearing(
                 hint = "or say --overwrite" if ours else "or remove it"
                 raise InputError(f"{out}: this is there already; choose a new folder {hint}")
         made = [parent for parent in out.parents if not parent.exists()]
-        partial, old = (out.with_name(f".{out.name}.{what}") for what in ("partial", "old"))
     except OSError as error:
         raise InputError(f"{out}: cannot be looked into; choose another folder") from error
     try:
