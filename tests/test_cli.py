@@ -465,6 +465,9 @@ def test_an_interrupt_says_how_to_go_on(call, monkeypatch):
         ("measure", "in.tif", "-o", "in.tif"),
         ("evaluate", "in.tif", "truth.tif", "--csv", "truth.tif"),
         ("evaluate", "in.tif", "truth.tif", "--report", "in.tif"),
+        ("report", "sub", "--truth", "truth.tif", "-o", "truth.tif"),
+        ("compare", "--data", "truth.tif", "--models", "unet", "--csv", "truth.tif", "-o", "c"),
+        ("augment", "--data", "in.tif", "-o", "in.tif", "--overwrite"),
         ("convert", "in.tif", "sub/../in.tif"),
     ],
     ids=" ".join,
@@ -490,8 +493,11 @@ def test_no_result_replaces_an_input(call, tmp_path, command):
             "no does not",
         ),
         (("check", "in.tif", "-o", "."), "this is a folder; name a file"),
+        (("report", "sub", "-o", "run.json"), "name a file that ends in .html"),
+        (("compare", "--data", "sub", "--models", "unet", "--csv", "a.json", "-o", "c"), "in .csv"),
+        (("suggest", "in.tif", "-o", "a.csv", "--picture", "a.csv"), "name two files"),
     ],
-    ids=["suggest", "measure", "evaluate", "check"],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
 def test_places_are_looked_at_before_anything_is_written(call, tmp_path, command, said):
     write_tiff(tmp_path / "in.tif", phantom_pairs((1, 64, 64)).images, voxel_size=(50, 4, 4))

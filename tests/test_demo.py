@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from axolemma import demo
+from axolemma.errors import InputError
 from axolemma.evaluation import evaluate_stacks, read_cells, read_proposal
 from axolemma.images import read, read_truth
 from axolemma.settings import TrainSettings, check
@@ -31,6 +32,13 @@ def test_by_the_weights_that_ship(tmp_path):
         cells=read_cells(segmented),
     )
     assert again.as_dict() == found.as_dict()
+
+
+def test_somebody_elses_folder(tmp_path):
+    (tmp_path / "image.tif").write_bytes(b"mine")
+    with pytest.raises(InputError, match="holds other files; choose a new one"):
+        demo.run_demo(tmp_path)
+    assert (tmp_path / "image.tif").read_bytes() == b"mine"
 
 
 def test_the_whole_job_on_little_tissue(tmp_path):

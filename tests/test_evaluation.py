@@ -9,6 +9,7 @@ import pytest
 from skimage.io import imread
 from skimage.segmentation import expand_labels
 
+import axolemma
 from axolemma.calibration import fit_calibration
 from axolemma.datasets import phantom_pairs
 from axolemma.errors import InputError
@@ -98,6 +99,23 @@ def test_a_map_with_a_blank_section_is_no_mask(truth, drawn):
     interior[0] = 0
     found = evaluate_stacks(stack(interior), drawn, proposal_is="interior")
     assert found.read_as == "map, high = interior (as asked)"
+
+
+def test_labels_are_no_map(truth):
+    labels = label_cells(truth == 0).astype(np.uint32)
+    with pytest.raises(InputError, match=r"uint32 is a type of labels, .* say proposal_is='cells'"):
+        axolemma.evaluate(labels, truth)
+    assert axolemma.evaluate(labels, truth, proposal_is="cells").best().score == 1
+
+
+def test_errors_are_written_over_nobodys_files(truth, drawn, tmp_path):
+    found = evaluate_stacks(stack((1 - truth).astype(np.float32)), drawn)
+    (tmp_path / "section-000.png").write_bytes(b"mine")
+    with pytest.raises(InputError, match="holds other files; choose a new one"):
+        write_mistakes(tmp_path, found)
+    for _ in range(2):
+        write_mistakes(tmp_path / "errors", found)
+    assert (tmp_path / "section-000.png").read_bytes() == b"mine"
 
 
 def test_an_inverted_map_is_refused_with_its_mend(truth, drawn):

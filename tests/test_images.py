@@ -817,6 +817,7 @@ def test_the_number_of_no_cell_may_be_what_is_not_annotated():
     ("array", "options", "match"),
     [
         (partly(), {}, r"but for pixels of value 128; .* --ignore-value 128 .* --truth-is labels"),
+        (partly(), {"ignore_value": 7}, r"but for pixels of value 128; .* --ignore-value 128"),
         (partly(), {"truth_is": "interior"}, "--ignore-value 128"),
         (np.full((1, 8, 8), 128, "u1"), {"ignore_value": 128}, "nothing is annotated, every pixel"),
         (np.eye(8, dtype="u1")[None], {"ignore_value": 1}, "every annotated pixel of the truth is"),

@@ -230,6 +230,16 @@ def test_a_file_in_the_way_of_the_folder(tmp_path):
         write_meshes(tmp_path / "file", np.ones((2, 4, 4), np.uint8), voxel_size=(50, 4, 4))
 
 
+@pytest.mark.parametrize("job", [measure_cells, measure_neurons])
+def test_numbers_above_those_of_63_bits_stay(job):
+    stack = np.zeros((2, 20, 20), np.uint64)
+    stack[:, 2:9], stack[:, 10:18] = 2**63 + 3, 7
+    table = job(stack, voxel_size=(50, 4, 4), gap=20)
+    names = table["cell" if job is measure_cells else "neuron"].tolist()
+    assert set(names) == {7, 2**63 + 3}
+    assert set(table["neighbour_1"].tolist()) == {7, 2**63 + 3}
+
+
 @pytest.fixture
 def neurons_file(tmp_path):
     stack = np.zeros((5, 30, 30), np.uint32)

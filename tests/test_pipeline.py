@@ -496,6 +496,25 @@ def test_outside_of_the_mask_there_are_no_cells(tmp_path, stack):
         run(stack, tmp_path / "no.zarr", mask=mask)
 
 
+def test_no_cell_reaches_out_of_the_mask(tmp_path):
+    """However narrow what is left out may be."""
+    write_tiff(tmp_path / "a.tif", phantom((2, 256, 384), seed=7).image, voxel_size=SIZE)
+    tissue = np.ones((2, 256, 384), np.uint8)
+    tissue[:, :, :10] = tissue[:, 100:112, 50:200] = tissue[:, -3:] = 0
+    write_tiff(tmp_path / "mask.tif", tissue)
+    for name, block in (("out.zarr", (1, 128, 128)), ("whole.zarr", (2, 256, 384))):
+        run(tmp_path / "a.tif", tmp_path / name, block=block, mask=tmp_path / "mask.tif")
+    cells, whole = (everything(tmp_path / f"{n}.zarr/labels/cells") for n in ("out", "whole"))
+    assert not cells[tissue == 0].any()
+    assert [*np.unique(cells)] == [*range(cells.max() + 1)]
+    np.testing.assert_array_equal(cells, whole)
+
+
+def test_sides_of_blocks_that_sections_cannot_be_compared_by(tmp_path, stack):
+    with pytest.raises(InputError, match=r"are multiples of 4; take 2,132,180"):
+        run(stack, tmp_path / "out.zarr", block=(2, 130, 177))
+
+
 @pytest.mark.parametrize("value", [0, 255])
 def test_what_is_black_outside_of_the_mask_spoils_nothing(tmp_path, value):
     inner = phantom((1, 256, 256), seed=5)

@@ -120,6 +120,17 @@ def test_any_layout_in_memory_and_half_floats_will_do(pairs, tmp_path, preset):
     assert len(hashes) == 1
 
 
+def test_truths_that_nobody_has_drawn_yet(pairs, tmp_path):
+    truth = pairs.truth.copy()
+    truth[-1] = 0
+    given, said = Pairs("made", pairs.images, truth), []
+    last = len(truth) - 1
+    with pytest.raises(InputError, match=rf"sections {last}, held out .* interior alone"):
+        fit(given, settings(steps=2, validate=str(last)), tmp_path / "no")
+    fit(given, settings(steps=2, validate="0"), tmp_path / "run", say=said.append)
+    assert any(f"the truth of sections {last} shows membrane or interior alone" in s for s in said)
+
+
 def test_crops_are_cut_or_mirrored(pairs):
     image, truth = training._prepare(pairs, 0)[0][:1], pairs.truth[0]
     crop, drawn = np.empty((1, 64, 200), np.float32), np.empty((64, 200), np.uint8)

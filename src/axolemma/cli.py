@@ -386,7 +386,7 @@ def segment(
     ] = None,
     block: Annotated[
         str | None,
-        typer.Option(help="For an OME-Zarr: Z,Y,X in voxels, done at once: 8,2048,2048."),
+        typer.Option(help="For an OME-Zarr: Z,Y,X in voxels, done at once, Y and X by 4: 8,2048,2048."),
     ] = None,
     ledger: Annotated[
         Path | None,
@@ -651,6 +651,8 @@ def evaluate(
         raise SettingsError("--image is what the errors are shown over; say --errors or --report")
     read: list[str | Path | None] = [proposal, truth, ignore, against, image]
     images.check_places(csv, report, folders=[errors], inputs=read)
+    _ends_in(".csv", csv)
+    _ends_in(".html", report)
     drawn, background = _annotated(
         truth, cast("images.TruthIs", truth_is or "auto"), image, ignore_value
     )
@@ -670,7 +672,7 @@ def evaluate(
         for path in (proposal, against)
         if path is not None
     )
-    for note in (*drawn.notes, *found.notes):
+    for note in (*drawn.notes, *found.notes, *(note for one in others for note in one.notes)):
         _plain(f"note: {note}")
     if csv is not None:
         evaluation.write_csv(csv, found)
@@ -687,6 +689,12 @@ def evaluate(
         evaluation.write_mistakes(errors, found, shown)
         _plain(f"look at {errors}")
     _show_scores(found, as_json, *others)
+
+
+def _ends_in(suffix: str, place: Path | None) -> None:
+    """Refuse a name that belongs to something else than what is to be written."""
+    if place is not None and place.suffix.lower() != suffix:
+        raise SettingsError(f"{place}: name a file that ends in {suffix}")
 
 
 def _annotated(
@@ -742,7 +750,7 @@ def compare(
     """
     values = _given(locals(), config, also=("jobs", "devices", "csv"))
 
-    from axolemma import datasets, terminal
+    from axolemma import datasets, images, terminal
     from axolemma import losses as loss_room
     from axolemma import models as model_room
     from axolemma.compare import run_comparison
@@ -753,6 +761,8 @@ def compare(
         model_room.check(name, **settings.arguments.get(name, {}))
     for name in settings.losses:
         loss_room.check_name(name)
+    images.check_places(csv, inputs=[settings.data])
+    _ends_in(".csv", csv)
     pairs = datasets.load(settings.data, truth_is=settings.truth_is)
     for note in pairs.notes:
         _plain(f"note: {note}")
@@ -795,8 +805,12 @@ def report(
     """
     from typing import cast
 
+    from axolemma import images
     from axolemma import report as pages
 
+    images.check_places(output, pdf, inputs=[*sources, truth, image])
+    _ends_in(".html", output)
+    _ends_in(".pdf", pdf)
     given: list[Any] = list(sources)
     for place, source in enumerate(sources):
         if (source / "comparison.json").is_file():
@@ -851,6 +865,7 @@ def augment(
     from axolemma import datasets, images
     from axolemma.augmentation import augment_pairs
 
+    images.refuse_input(output, data)
     pairs = datasets.load(data, truth_is=cast("images.TruthIs", truth_is or "auto"))
     chosen = images.parse_slices(slices, len(pairs)) if slices else range(len(pairs))
     with _pixel_bar("augmenting", count) as report:

@@ -18,6 +18,9 @@ __all__ = ["run_demo"]
 #: Sections of the demo's stack: the first ones train, the last ones were never seen.
 TRAINING, UNSEEN = 10, 4
 
+#: Folders by which an earlier demo is known.
+_OURS = ("segmented", "run")
+
 
 def run_demo(
     out: Path,
@@ -51,6 +54,8 @@ def run_demo(
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: this is a file; name a folder")
+    if out.is_dir() and any(out.iterdir()) and not any((out / name).is_dir() for name in _OURS):
+        raise InputError(f"{out}: this folder holds other files; choose a new one")
     say("growing synthetic tissue")
     data = phantom_pairs((TRAINING + UNSEEN, 512, 512))
     chosen = SegmentSettings()

@@ -497,7 +497,7 @@ def write_mistakes(
     Raises
     ------
     InputError
-        If the folder cannot be written, or the images have another shape.
+        If the folder cannot be written or holds anything else, or the images have another shape.
     """
     folder = Path(folder)
     truth = found.pair.truth
@@ -508,6 +508,8 @@ def write_mistakes(
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()) and not (folder / "errors.csv").is_file():
+            raise InputError(f"{folder}: this folder holds other files; choose a new one")
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InputError(f"{folder}: cannot be made, {reason}; choose another folder") from error

@@ -275,6 +275,7 @@ def fit(
     data = data.slices(used)
     held_out = [z for z, number in enumerate(used) if number in chosen]
     annotated = _annotated(data, used.start, held_out)
+    _check_both(data, used.start, held_out, say)
     train_set = [z for z in annotated if z not in held_out]
     # With none held out the model is judged, and flattered, on some that it learned from.
     judged = held_out or spread(train_set, MOST_JUDGED)
@@ -661,6 +662,29 @@ def _annotated(data: Pairs, first: int, held_out: list[int]) -> list[int]:
             " them, or choose others: slices"
         )
     return found
+
+
+def _check_both(data: Pairs, first: int, held_out: list[int], say: Callable[[str], None]) -> None:
+    """Refuse to validate on membrane or interior alone, and tell of whole sections of one of them.
+
+    Scores mean nothing there, and a section that nobody has drawn yet looks so.
+    """
+    sections = range(len(data))
+    drawn = np.array([[(data.truth[z] == kind).any() for kind in (0, 1)] for z in sections])
+    if held_out and not drawn[held_out].any(axis=0).all():
+        names = ", ".join(str(first + z) for z in held_out)
+        raise InputError(
+            f"{data.name}: the truth of sections {names}, held out to validate, shows membrane or"
+            " interior alone; hold out others, leave out what is not drawn (slices), or validate ="
+            " none"
+        )
+    blank = [z for z in sections if not drawn[z].all() and (data.truth[z] != IGNORED).all()]
+    if blank:
+        names = ", ".join(str(first + z) for z in blank)
+        say(
+            f"the truth of sections {names} shows membrane or interior alone, and that is learned;"
+            " leave out what nobody has drawn yet"
+        )
 
 
 def _given_arguments(settings: TrainSettings) -> dict[str, Any]:

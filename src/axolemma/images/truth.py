@@ -104,9 +104,9 @@ def to_truth(truth: Stack, *, truth_is: TruthIs = "auto", ignore_value: int | No
         values = values[values != ignore_value]
     if truth_is == "auto":
         truth_is = _stated(truth)
-    if ignored is None and truth_is != "labels" and len(values) > 2:
+    if truth_is != "labels" and len(values) > 2:
         _check_third(array, values, truth.source)
-        if _is_lossy(array, values):
+        if ignored is None and _is_lossy(array, values):
             array, notes = _halved(array)
             values = np.unique(array)
     # What is ignored may have taken membrane's number from labels: borders are membrane still.

@@ -80,10 +80,14 @@ def check_places(
     Raises
     ------
     InputError
-        If one of the files is an input or a folder, one of the folders is a file, or the folder
-        that one is to lie in is missing.
+        If one of the files is an input or a folder or named twice, one of the folders is a file, or
+        the folder that one is to lie in is missing.
     """
+    named: set[Path] = set()
     for place in (Path(file) for file in files if file is not None):
+        if place.resolve() in named:
+            raise InputError(f"{place}: two results would be written there; name two files")
+        named.add(place.resolve())
         if place.is_dir():
             raise InputError(f"{place}: this is a folder; name a file")
         refuse_input(place, *inputs)

@@ -53,7 +53,8 @@ def measure_cells(
     """
     check(labels, voxel_size, gap)
     cells = np.zeros(labels.shape, np.int64)
-    names, sections, count = [np.zeros(1, np.int64)], [np.zeros(1, np.int64)], 0
+    names: list[NDArray[np.integer]] = [np.zeros(1, _kind(labels))]
+    sections, count = [np.zeros(1, np.int64)], 0
     for z, section in enumerate(labels):
         found, dense = _dense(section)
         cells[z] = np.where(dense > 0, dense + count, 0)
@@ -161,14 +162,18 @@ def centre_lines(
         return None
 
 
-def _dense(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _kind(labels: NDArray[np.integer]) -> type[np.int64 | np.uint64]:
+    """Return a type that holds these labels; of both at once numpy would make floats."""
+    return np.uint64 if labels.dtype == np.uint64 else np.int64
+
+
+def _dense(labels: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
     """Return the labels in order, after a 0, and the array with their places there instead."""
     names, which = np.unique(labels, return_inverse=True)
     membrane = int(names.size > 0 and names[0] == 0)
     dense = which.reshape(labels.shape).astype(np.int64) + 1 - membrane
-    # In two steps: a 0 beside 64-bit labels without a sign would turn them into floats.
-    real = names[membrane:].astype(np.int64)
-    return np.concatenate((np.zeros(1, np.int64), real)), dense
+    kind = _kind(labels)
+    return np.concatenate((np.zeros(1, kind), names[membrane:].astype(kind))), dense
 
 
 def _grown(labels: NDArray[np.int64], pixel: tuple[float, float], gap: float) -> NDArray[np.int64]:
@@ -186,7 +191,7 @@ def _totals(touching: Contacts, count: int) -> NDArray[np.float64]:
     return np.bincount(both, sizes, count + 1)[1:].astype(np.float64)
 
 
-def _neighbours(touching: Contacts, names: NDArray[np.int64], unit: str) -> Table:
+def _neighbours(touching: Contacts, names: NDArray[np.integer], unit: str) -> Table:
     """Return the columns of contacts with other labels than 0."""
     count = len(names) - 1
     real = touching.pairs[:, 0] > 0
@@ -200,7 +205,7 @@ def _neighbours(touching: Contacts, names: NDArray[np.int64], unit: str) -> Tabl
     columns: dict[str, NDArray[Any]] = {"contacts": many}
     for n in range(NEIGHBOURS):
         has = rank == n
-        neighbour, size = np.zeros(count, np.int64), np.zeros(count)
+        neighbour, size = np.zeros(count, names.dtype), np.zeros(count)
         neighbour[mine[has] - 1] = names[other[has]]
         size[mine[has] - 1] = sizes[has]
         columns |= {f"neighbour_{n + 1}": neighbour, f"contact_{n + 1}_{unit}": size}

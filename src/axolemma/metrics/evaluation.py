@@ -242,6 +242,11 @@ class Sections:
         ):
             if labelled and (array.dtype.kind not in "iu" or (array.size and array.min() < 0)):
                 raise InputError(f"the {what}'s labels are integers from 0 on, 0 for membrane")
+        if self.proposal_is != "cells" and self.proposal.dtype in (np.uint32, np.uint64):
+            raise InputError(
+                f"{self.proposal.dtype} is a type of labels, and the proposal is scored as a map of"
+                f" the {self.proposal_is}; say proposal_is='cells', or give a map in [0, 1]"
+            )
         if not self.labelled and self.truth.dtype == np.uint8 and self.truth.max(initial=0) == 255:
             raise InputError(
                 "the truth is a picture of 0 and 255, and which of them is membrane is not said;"

@@ -108,6 +108,7 @@ def cut_block(
     threshold: float = 0.5,
     smoothing: float = 2.0,
     depth: float = DEPTH,
+    tissue: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.uint64], list[Tables]]:
     """Cut the sections of a block into fragments, and tell what lies between them.
 
@@ -126,6 +127,8 @@ def cut_block(
         What will join them. Pieces of ``threshold`` are those of the interior and need no halo.
     threshold, smoothing, depth
         See `fragments`.
+    tissue
+        Where there may be any, the shape of `write`; everywhere if None.
 
     Returns
     -------
@@ -166,6 +169,7 @@ def cut_block(
             threshold=threshold,
             smoothing=smoothing,
             depth=depth,
+            tissue=None if tissue is None else tissue[n],
         )
         labels[n] = np.concatenate((np.zeros(1, np.uint64), table["ids"]))[found]
         tables.append(table)
@@ -183,12 +187,13 @@ def cut_section(
     threshold: float,
     smoothing: float,
     depth: float,
+    tissue: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.int32], Tables]:
     """Cut one section of a block into fragments: `cut_block` of a single section.
 
     Parameters
     ----------
-    membrane, read, write, shape
+    membrane, read, write, shape, tissue
         As in `cut_block`, of axes (Y, X).
     z
         Number of the section in the volume.
@@ -219,8 +224,10 @@ def cut_section(
         found = _flooded(membrane, seeds, deep, depth)
     names = _names(seeds, zone, z, shape)
     inner = write.within(zone)
-    membrane, seeds = membrane[inner.slices], seeds[inner.slices]
-    labels, names = _compact(found[inner.slices], names)
+    membrane, seeds, found = membrane[inner.slices], seeds[inner.slices], found[inner.slices]
+    if tissue is not None:
+        found, seeds = np.where(tissue, found, 0), np.where(tissue, seeds, 0)
+    labels, names = _compact(found, names)
     return labels, _tables(labels, names, membrane, seeds, write, shape)
 
 

@@ -80,6 +80,10 @@ class Job:
         ]
         if min(sides) < 1:
             raise InputError(f"a block needs sides of at least 1 voxel, got {block}")
+        if sides[1] % 4 or sides[2] % 4:
+            # Sections are compared at a quarter of their size, counted from the section's corner.
+            near = ",".join(map(str, (block[0], *(-(-side // 4) * 4 for side in block[1:]))))
+            raise InputError(f"a block's sides along Y and X are multiples of 4; take {near}")
         model = load_model(settings.model)
         folder = Path(ledger or f"{Path(out).name if '://' in out else out}.ledger")
         return cls(

@@ -316,7 +316,7 @@ def _cells(
     options = {"method": method, "threshold": threshold, "smoothing": smoothing}
     found = do(
         "fragments",
-        Fragments(membrane, fragments, options),
+        Fragments(membrane, fragments, options, job.first, job.mask),
         job.plan((0, halo, halo)),
         check=Right(fragments),
     )

@@ -253,14 +253,18 @@ class Fragments:
     membrane: ZarrVolume
     out: ZarrVolume
     options: Mapping[str, Any]
+    first: int = 0
+    mask: Mask | None = None
 
     def __call__(self, block: Block) -> Tables:
         """Write the fragments; return what lies between them, by section."""
+        where = block.write.moved((self.first, 0, 0))
         labels, tables = cut_block(
             _share(self.membrane.read(block.read)),
             read=block.read,
             write=block.write,
             shape=self.out.shape,
+            tissue=None if self.mask is None else self.mask.read(where),
             **self.options,
         )
         return {**_written(self.out, block, labels), **_by_number(tables, block)}
