@@ -386,7 +386,7 @@ def segment(
     ] = None,
     block: Annotated[
         str | None,
-        typer.Option(help="For an OME-Zarr: Z,Y,X in voxels, done at once, Y and X by 4: 8,2048,2048."),
+        typer.Option(help="For an OME-Zarr: voxels done at once, Y and X by 4: 8,2048,2048."),
     ] = None,
     ledger: Annotated[
         Path | None,
