@@ -233,20 +233,20 @@ def test_a_finished_run_is_not_repeated(tmp_path, stack):
 
 
 def test_a_finished_run_whose_result_is_gone_is_repeated(tmp_path, stack):
-    run(stack, tmp_path / "out.zarr")
+    run(stack, tmp_path / "out.zarr", objects="none")
     before = files(tmp_path / "out.zarr")
     shutil.rmtree(tmp_path / "out.zarr")
-    run(stack, tmp_path / "out.zarr")
+    run(stack, tmp_path / "out.zarr", objects="none")
     assert files(tmp_path / "out.zarr") == before
 
 
 def test_a_run_at_work_is_not_overwritten(tmp_path, stack):
-    run(stack, tmp_path / "out.zarr")
+    run(stack, tmp_path / "out.zarr", objects="none")
     before = files(tmp_path)
     lock = Lock(tmp_path / "out.zarr.ledger/lock")
     try:
         with pytest.raises(InputError, match="another run is at work"):
-            run(stack, tmp_path / "out.zarr", overwrite=True)
+            run(stack, tmp_path / "out.zarr", objects="none", overwrite=True)
     finally:
         lock.release()
     assert files(tmp_path) == before
