@@ -232,10 +232,18 @@ def test_a_finished_run_is_not_repeated(tmp_path, stack):
     assert run(stack, tmp_path / "out.zarr", overwrite=True, filled=True)["settings"]["filled"]
 
 
-def test_a_finished_run_whose_result_is_gone_is_repeated(tmp_path, stack):
+def test_a_finished_run_whose_result_is_gone_is_repeated(tmp_path, stack, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
     run(stack, tmp_path / "out.zarr", objects="none")
     before = files(tmp_path / "out.zarr")
     shutil.rmtree(tmp_path / "out.zarr")
+    with monkeypatch.context() as patch:
+        patch.setattr("axolemma.pipeline.passes._passes", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run(stack, tmp_path / "out.zarr", objects="none")
+    assert not (tmp_path / "out.zarr.ledger/run.json").exists()
     run(stack, tmp_path / "out.zarr", objects="none")
     assert files(tmp_path / "out.zarr") == before
 

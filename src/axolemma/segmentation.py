@@ -43,13 +43,7 @@ from axolemma.predict import (
     membrane_map,
     pixel_text,
 )
-from axolemma.quality import (
-    SectionReport,
-    as_dict,
-    check_stack,
-    contrast_of,
-    summary,
-)
+from axolemma.quality import SectionReport, as_dict, check_stack, contrast_of, summary
 from axolemma.settings import SegmentSettings, check
 from axolemma.uncertainty import uncertainty_map
 

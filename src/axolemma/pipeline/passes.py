@@ -143,6 +143,8 @@ def segment_volume(
                 say(f"the run in {job.folder} is finished already")
                 record: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
                 return record
+            # Where the result is gone, what is done again is not finished until its end.
+            finished.unlink(missing_ok=True)
             do = partial(run, ledger=books, engine=engine, advance=advance)
             record = _passes(job, identity, do, say)
             record["seconds"] = round(time.monotonic() - started, 3)

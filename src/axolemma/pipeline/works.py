@@ -253,8 +253,8 @@ class Fragments:
     membrane: ZarrVolume
     out: ZarrVolume
     options: Mapping[str, Any]
-    first: int = 0
-    mask: Mask | None = None
+    first: int
+    mask: Mask | None
 
     def __call__(self, block: Block) -> Tables:
         """Write the fragments; return what lies between them, by section."""
