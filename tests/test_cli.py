@@ -12,7 +12,7 @@ import tifffile
 import axolemma
 from axolemma import cli, models
 from axolemma.datasets import phantom_pairs
-from axolemma.images import read, write_png, write_tiff
+from axolemma.images import read, read_truth, write_png, write_tiff
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,23 @@ def test_evaluate_writes_tables_and_pictures(call, files, tmp_path):
         "section-002.png",
     ]
     code, out, _ = call("evaluate", labels, labels, "--against", labels, "--json")
+    assert json.loads(out)["difference"]["scores"]["v_rand"]["mean"] == 0
+
+
+def test_what_is_said_of_a_proposal_holds_for_the_other_too(call, files, tmp_path):
+    labels = files / "data" / "train-labels.tif"
+    membrane = read_truth(labels).array.astype(np.float32)
+    tifffile.imwrite(tmp_path / "map.tif", membrane, photometric="minisblack")
+    write_tiff(tmp_path / "told.tif", membrane, holds="membrane map")
+    tifffile.imwrite(tmp_path / "interior.tif", 1 - membrane, photometric="minisblack")
+    for other in ("map.tif", "told.tif"):
+        command = ("evaluate", "map.tif", labels, "--against", other, "--json")
+        code, out, err = call(*command, "--proposal-is", "membrane")
+        assert code == 0, err
+        assert json.loads(out)["difference"]["scores"]["v_rand"]["mean"] == 0
+    command = ("evaluate", "interior.tif", labels, "--proposal-is", "interior")
+    code, out, err = call(*command, "--against", "told.tif", "--json")
+    assert code == 0, err
     assert json.loads(out)["difference"]["scores"]["v_rand"]["mean"] == 0
 
 
@@ -447,13 +464,15 @@ def test_an_unexpected_error_is_short_unless_debugged(call, monkeypatch):
 
 
 def test_an_interrupt_says_how_to_go_on(call, monkeypatch):
-    def stop(*_):
+    def stop(*_, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("axolemma.modelfile.load_model", stop)
-    code, _, err = call("info", "x")
+    monkeypatch.setattr("axolemma.datasets.load", stop)
+    code, _, err = call("train", "--data", "mine")
     assert code == 130
-    assert "goes on when its command is repeated" in err
+    assert err == "axolemma: stopped; the training goes on when its command is repeated\n"
+    code, _, err = call("augment", "--data", "mine", "-o", "more")
+    assert (code, err) == (130, "axolemma: stopped\n")
 
 
 @pytest.mark.parametrize(

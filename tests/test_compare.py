@@ -21,7 +21,7 @@ from axolemma import terminal
 from axolemma.compare import Cell, compare, held_out, load, running, worker
 from axolemma.datasets import Pairs, phantom_pairs
 from axolemma.errors import AxolemmaError, InputError, SettingsError
-from axolemma.images import read
+from axolemma.images import read, write_tiff
 from axolemma.metrics import SCORES
 from axolemma.modelfile import load_model, state_hash
 from axolemma.settings import CompareSettings, TrainSettings, check
@@ -238,6 +238,21 @@ def test_test_sections_choose_nothing(pairs, tmp_path, inline):
     assert one["weights_sha256"] == other["weights_sha256"]
     assert one["threshold"] == other["threshold"]
     assert one["scores"]["v_rand"] != other["scores"]["v_rand"]
+
+
+def test_what_nobody_annotated_counts_in_no_score(pairs, tmp_path, inline):
+    """What an undecided expert drew below the ignored value is gone."""
+    drawn = pairs.truth.astype(np.uint8)
+    drawn[:, :, 48:] = 128
+    for name, (interior, membrane) in {"a": (255, 0), "b": (0, 255)}.items():
+        (tmp_path / name).mkdir()
+        values = np.array([interior, membrane] + 127 * [128], np.uint8)
+        write_tiff(tmp_path / name / "s.tif", pairs.images)
+        write_tiff(tmp_path / name / "s-labels.tif", values[drawn])
+        way = {"truth_is": "interior" if interior else "membrane", "ignore_value": 128}
+        compare(tmp_path / name, out=tmp_path / f"of-{name}", **ONE, **way)
+    one, other = (load(tmp_path / f"of-{name}").rows[0] for name in "ab")
+    assert one.scores == other.scores
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,26 @@ def test_what_is_no_map_is_refused(map_, match):
         interior_map(map_)
 
 
+def test_arrays_of_any_kind_are_scored():
+    truth = np.zeros((2, 6, 9), bool)
+    truth[:, :, 4] = True
+    found = 0.8 * truth.astype(np.float32)
+    found[0, 3, 4] = 0.2
+    exact = evaluate(found, truth).values["v_rand"]
+    assert exact.min() < 1
+    np.testing.assert_array_equal(evaluate(found.tolist(), truth.tolist()).values["v_rand"], exact)
+    where = np.ones(truth.shape, np.uint8)
+    where[0, 3] = 0
+    masked = evaluate(found, truth, where=where != 0).values["v_rand"]
+    np.testing.assert_array_equal(evaluate(found, truth, where=where).values["v_rand"], masked)
+
+
+@pytest.mark.parametrize("proposal", [None, "map.tif", np.zeros((2, 2), complex)])
+def test_what_holds_no_numbers_is_refused(proposal):
+    with pytest.raises(InputError, match="the proposal is an array of real numbers, not"):
+        evaluate(proposal, np.zeros((2, 2)))
+
+
 def test_evaluate_of_different_shapes():
     with pytest.raises(InputError, match="must be the same sections"):
         evaluate(np.zeros((3, 4)), np.zeros((3, 5)))

@@ -44,6 +44,13 @@ app = typer.Typer(
 
 INTERRUPTED = 130  # the exit code that the parser turns Ctrl-C into
 
+#: What keeps what it has done so far.
+GOES_ON = {
+    "train": "; the training goes on when its command is repeated",
+    "compare": "; the comparison goes on when its command is repeated",
+    "segment": "; an output that ends in .zarr goes on when its command is repeated",
+}
+
 out = Console()
 err = Console(stderr=True)
 
@@ -83,10 +90,8 @@ def main() -> None:
             raise
         code = _explain(error)
     if code == INTERRUPTED:
-        _plain(
-            "axolemma: stopped; a training, a comparison or an output that ends in .zarr goes"
-            " on when its command is repeated"
-        )
+        verb = next((a for a in arguments if not a.startswith("-")), "")
+        _plain(f"axolemma: stopped{GOES_ON.get(verb, '')}")
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -610,7 +615,11 @@ def evaluate(
         float | None, typer.Option(help="Chosen elsewhere; the proposal's own by default.")
     ] = None,
     proposal_is: Annotated[
-        str, typer.Option(help="What is high in the proposal, membrane or interior; or cells.")
+        str,
+        typer.Option(
+            help="What is high in the proposal, membrane or interior; or cells. In --against as"
+            " well, unless its file says otherwise."
+        ),
     ] = "auto",
     truth_is: TruthIs = None,
     ignore_value: IgnoreValue = None,
@@ -657,13 +666,14 @@ def evaluate(
         truth, cast("images.TruthIs", truth_is or "auto"), image, ignore_value
     )
     mask = None if ignore is None else images.read(ignore)
+    asked = cast("evaluation.ProposalIs", proposal_is)
     found, *others = (
         evaluation.evaluate_stacks(
-            evaluation.read_proposal(path),
+            one := evaluation.read_proposal(path),
             drawn,
             slices=slices,
             threshold=threshold if path == proposal else None,
-            proposal_is=cast("evaluation.ProposalIs", proposal_is if path == proposal else "auto"),
+            proposal_is=asked if path == proposal or one.holds is None else "auto",
             roi=roi,
             ignore=mask,
             tolerance=tolerance,
@@ -698,7 +708,7 @@ def _ends_in(suffix: str, place: Path | None) -> None:
 
 
 def _annotated(
-    truth: str, truth_is: "TruthKind", image: Path | None, ignore_value: int | None = None
+    truth: str, truth_is: "TruthKind", image: Path | None, ignore_value: int | None
 ) -> "tuple[Stack, Stack | None]":
     """Read the truth that a path or the name of a data set stands for, and what it is shown over.
 
@@ -736,6 +746,7 @@ def compare(
     jobs: Annotated[int, typer.Option(help="Trainings at once.")] = 1,
     devices: Annotated[str, typer.Option(help="They take these in turn: cuda:0,cuda:1.")] = "auto",
     truth_is: TruthIs = None,
+    ignore_value: IgnoreValue = None,
     config: Config = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder.")] = Path("comparison"),
     csv: Annotated[Path | None, typer.Option(help="Write the ranking.")] = None,
@@ -763,7 +774,9 @@ def compare(
         loss_room.check_name(name)
     images.check_places(csv, inputs=[settings.data])
     _ends_in(".csv", csv)
-    pairs = datasets.load(settings.data, truth_is=settings.truth_is)
+    pairs = datasets.load(
+        settings.data, truth_is=settings.truth_is, ignore_value=settings.ignore_value
+    )
     for note in pairs.notes:
         _plain(f"note: {note}")
     with _cell_lines() as report:
@@ -795,6 +808,7 @@ def report(
     image: Annotated[Path | None, typer.Option(help="The sections to show them over.")] = None,
     slices: Slices = None,
     truth_is: TruthIs = None,
+    ignore_value: IgnoreValue = None,
     pdf: Annotated[
         Path | None, typer.Option(help="The same as PDF, printed by a browser that is installed.")
     ] = None,
@@ -821,7 +835,8 @@ def report(
             given[place] = found.as_dict() | pictures | {"folder": source}
     drawn = shown = None
     if truth is not None:
-        drawn, shown = _annotated(truth, cast("TruthKind", truth_is or "auto"), image)
+        kind = cast("TruthKind", truth_is or "auto")
+        drawn, shown = _annotated(truth, kind, image, ignore_value)
     elif image is not None:
         raise SettingsError("--image is what a truth is shown over; name it with --truth")
     page = pages.report_page(given, truth=drawn, image=shown, slices=slices)

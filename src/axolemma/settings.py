@@ -349,6 +349,8 @@ class CompareSettings(_Settings):
         ``isbi2012``, ``phantom``, a CREMI or SNEMI3D volume's path, or a folder of pairs.
     truth_is
         What a folder's truths show bright, or whether they number the cells.
+    ignore_value
+        As in `TrainSettings`; such pixels count in no score.
     models, losses, presets
         Every network is trained with every loss and every augmentation.
     seeds
@@ -368,6 +370,7 @@ class CompareSettings(_Settings):
 
     data: str
     truth_is: Literal["auto", "interior", "membrane", "labels"] = "auto"
+    ignore_value: int | None = None
     models: Names
     losses: Names = ("bce_dice",)
     presets: Names = ("axolemma",)

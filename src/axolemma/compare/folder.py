@@ -10,7 +10,7 @@ from axolemma.errors import InputError, SettingsError
 from axolemma.images import replacing
 
 #: Where the data lies and how it was read; the hash says what it is.
-_MAY_CHANGE = ("data", "truth_is")
+_MAY_CHANGE = ("data", "truth_is", "ignore_value")
 
 
 def cell_folder(out: Path, cell: Cell) -> Path:

@@ -23,8 +23,8 @@ from axolemma.errors import SettingsError
 from axolemma.settings import CompareSettings, TrainSettings, check
 
 #: Settings of a training that the comparison sets.
-_TAKEN = {"data", "truth_is", "slices", "validate", "validate_slices", "budget", "steps", "device"}
-_TAKEN |= {"recipe", "model", "width", "depth", "loss", "preset", "seed"}
+_TAKEN = {"data", "truth_is", "ignore_value", "slices", "validate", "validate_slices", "budget"}
+_TAKEN |= {"steps", "device", "recipe", "model", "width", "depth", "loss", "preset", "seed"}
 
 
 def compare(
@@ -60,7 +60,7 @@ def compare(
     name = str(data) if isinstance(data, str | Path) else data.name
     chosen = check(CompareSettings, {"data": name, **settings})
     if not isinstance(data, Pairs):
-        data = datasets.load(data, truth_is=chosen.truth_is)
+        data = datasets.load(data, truth_is=chosen.truth_is, ignore_value=chosen.ignore_value)
     return run_comparison(data, chosen, out, jobs=jobs, devices=devices, report=report)
 
 

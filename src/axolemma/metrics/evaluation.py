@@ -226,6 +226,16 @@ class Sections:
     where: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("proposal", "truth"):
+            given = getattr(self, name)
+            array = np.asarray(given)
+            if array.dtype.kind not in "buif":
+                kind = f"{type(given).__name__} of {array.dtype}"
+                raise InputError(f"the {name} is an array of real numbers, not {kind}")
+            object.__setattr__(self, name, array)
+        if self.where is not None:
+            # As a mask: numbers would pick pixels by their places.
+            object.__setattr__(self, "where", np.asarray(self.where, np.bool_))
         shape = self.proposal.shape
         if shape != self.truth.shape or len(shape) not in (2, 3):
             raise InputError(
