@@ -23,6 +23,8 @@ from axolemma._version import __version__
 from axolemma.errors import AxolemmaError, SettingsError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from axolemma.augment_keras import Fill
     from axolemma.compare import CellProgress
     from axolemma.datasets import Pairs
@@ -457,19 +459,34 @@ def segment(
 
     from axolemma.images import parse_slices
     from axolemma.modelfile import load_model
-    from axolemma.segmentation import segment_stack
+    from axolemma.segmentation import likely_size, segment_stack
 
     stack = datasets.load_images(source)
-    depth, *section = stack.array.shape
-    depth = len(parse_slices(settings.slices, depth)) if settings.slices else depth
+    depth = len(stack.array)
+    chosen = parse_slices(settings.slices, depth) if settings.slices else range(depth)
+    array = stack.array[chosen.start : chosen.stop]
     for note in stack.notes:
         _plain(f"note: {note}")
     folder = Path(output or f"{Path(source).resolve().stem}-segmented")
     loaded = load_model(settings.model)
-    _foresee_segmenting(stack, depth, settings, loaded, folder)
-    with _pixel_bar("segmenting", depth * section[0] * section[1]) as advance:
+    enlargement = likely_size(
+        lambda box: array[box.slices],
+        array.shape,
+        loaded,
+        told=settings.voxel_size or stack.voxel_size,
+        polarity=settings.polarity,
+        device=settings.device,
+    )
+    _foresee_segmenting(array, settings, loaded, enlargement or 1.0, folder)
+    with _pixel_bar("segmenting", array.size) as advance:
         _, record = segment_stack(
-            stack, settings, folder, model=loaded, overwrite=overwrite, advance=advance
+            stack,
+            settings,
+            folder,
+            model=loaded,
+            enlargement=enlargement or 1.0,
+            overwrite=overwrite,
+            advance=advance,
         )
     for note in record["input"]["notes"][len(stack.notes) :]:
         _plain(f"note: {note}")
@@ -505,11 +522,14 @@ def _look_ahead(
 
 
 def _foresee_segmenting(
-    stack: "Stack", depth: int, settings: "SegmentSettings", model: "Model", folder: Path
+    array: "NDArray[Any]",
+    settings: "SegmentSettings",
+    model: "Model",
+    enlargement: float,
+    folder: Path,
 ) -> None:
-    """Say what a segmentation will take, and refuse what cannot fit."""
+    """Say what segmenting a stack (Z, Y, X) will take, and refuse what cannot fit."""
     from axolemma import estimate
-    from axolemma.segmentation import likely_size
 
     channels = 2 * model.info.context + 1
     tile = estimate.tile_of(
@@ -519,23 +539,15 @@ def _foresee_segmenting(
         precision="bf16" if settings.precision == "int8" else settings.precision,
         device=settings.device,
     )
-    likely = likely_size(
-        lambda box: stack.array[box.slices],
-        stack.array.shape,
-        model,
-        told=settings.voxel_size or stack.voxel_size,
-        polarity=settings.polarity,
-        device=settings.device,
-    )
     seen = estimate.of_segmenting(
-        (depth, *stack.array.shape[1:]),
+        array.shape,
         settings,
         tile,
-        itemsize=stack.array.dtype.itemsize,
+        itemsize=array.dtype.itemsize,
         channels=channels,
-        magnification=model.info.magnification * (likely or 1.0),
+        magnification=model.info.magnification * enlargement,
     )
-    fewer = ["fewer --slices"] if depth > 1 else []
+    fewer = ["fewer --slices"] if len(array) > 1 else []
     estimate.refuse_what_cannot_fit(
         seen,
         memory=estimate.free_memory(),

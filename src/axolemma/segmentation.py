@@ -203,7 +203,10 @@ def segment(
             "boundary": boundary,
             "filled": filled,
             "bad_sections": bad_sections,
+            "calibrated": calibrated,
+            "uncertainty": uncertainty,
             "precision": precision,
+            "device": device,
             "tile": tile,
         },
     )
@@ -213,36 +216,54 @@ def segment(
     if array.ndim not in (2, 3):
         raise InputError(f"a section has axes (Y, X), a stack (Z, Y, X), not shape {array.shape}")
     loaded = model if isinstance(model, Model) else load_model(model)
-    cut = loaded.info.threshold if threshold is None else threshold
-    calibration = loaded.info.calibration
-    if calibrated:
-        calibration = calibration_of(loaded)
-    stack = array.reshape(-1, *array.shape[-2:])
-    masked = blank_sections(stack) if chosen.bad_sections == "mask" else []
+    found = _segmented(array.reshape(-1, *array.shape[-2:]), loaded, chosen, advance=advance)
+    if array.ndim == 2:
+        several = ("membrane", "cells", "neurons", "uncertainty")
+        one: dict[str, Any] = {
+            name: part[0] for name in several if (part := getattr(found, name)) is not None
+        }
+        return replace(found, **one)
+    return found
+
+
+def _segmented(
+    stack: NDArray[Any],
+    model: Model,
+    settings: SegmentSettings,
+    *,
+    enlargement: float | None = None,
+    advance: Callable[[int], None],
+) -> Segmentation:
+    """Segment a stack (Z, Y, X); it is looked at for its `enlargement` where that is None."""
+    cut = model.info.threshold if settings.threshold is None else settings.threshold
+    calibration = calibration_of(model) if settings.calibrated else model.info.calibration
+    masked = blank_sections(stack) if settings.bad_sections == "mask" else []
     usable = np.setdiff1d(np.arange(len(stack)), masked)
     if not usable.size:
         raise InputError("every section is blank or holds NaN; there is nothing to segment")
     seen = stack[usable] if masked else stack
-    likely = likely_size(
-        lambda box: seen[box.slices],
-        seen.shape,
-        loaded,
-        told=chosen.voxel_size,
-        polarity=chosen.polarity,
-        device=device,
-    )
-    pixel = likely or 1.0
-    magnification = loaded.info.magnification * pixel
-    found = choose_polarity(chosen.polarity, seen, magnification=magnification)
-    where = choose_device(device)
+    if enlargement is None:
+        enlargement = likely_size(
+            lambda box: seen[box.slices],
+            seen.shape,
+            model,
+            told=settings.voxel_size,
+            polarity=settings.polarity,
+            device=settings.device,
+        )
+    pixel = enlargement or 1.0
+    magnification = model.info.magnification * pixel
+    found = choose_polarity(settings.polarity, seen, magnification=magnification)
+    where = choose_device(settings.device)
     sight: dict[str, Any] = {
         "polarity": found,
-        "context": loaded.info.context,
+        "context": model.info.context,
         "magnification": magnification,
     }
-    network, how, parity = loaded.network, precision, ""
-    if precision == "int8":
-        network, how, parity = _in_integers(loaded, seen, sight, cut, where, average=average)
+    average, how = settings.average, settings.precision
+    network, parity = model.network, ""
+    if how == "int8":
+        network, how, parity = _in_integers(model, seen, sight, cut, where, average=average)
     used = choose_precision("auto" if how == "int8" else how, where)
     membrane = np.ones(stack.shape, np.float32)
     sections = membrane_map(
@@ -252,45 +273,41 @@ def segment(
         average=average,
         precision="fp32" if how == "int8" else used,
         device=str(where),
-        tile=tile,
+        tile=settings.tile,
         out=None if masked else membrane,
         advance=advance,
     )
     for z, section in zip(usable, sections, strict=True):
         if masked:
             membrane[z] = section
-    between = loaded.info.boundary if boundary is None else boundary
+    between = model.info.boundary if settings.boundary is None else settings.boundary
     cells = neurons = None
-    if objects != "none":
+    if settings.objects != "none":
         # A membrane map does not wait for what finds cells, nor for its compiler.
         from axolemma.objects import GAP, GROWTH, link_cells, segment_cells
 
         cells = segment_cells(
             membrane,
             boundary=between,
-            method=method,
+            method=settings.method,
             threshold=cut,
             smoothing=SMOOTHING / pixel,
             smallest=SMALLEST / pixel**2,
-            filled=filled,
+            filled=settings.filled,
         )
-        if objects == "neurons":
-            neurons = link_cells(
-                cells, membrane=membrane, growth=GROWTH / pixel, gap=GAP / pixel
-            ).reshape(array.shape)
-        cells = cells.reshape(array.shape)
+        if settings.objects == "neurons":
+            neurons = link_cells(cells, membrane=membrane, growth=GROWTH / pixel, gap=GAP / pixel)
     unsure = None
-    if uncertainty:
+    if settings.uncertainty:
         unsure = np.zeros(stack.shape, np.float32)
         for z in usable:
             unsure[z] = uncertainty_map(membrane[z], smoothing=BLUR / pixel)
-        unsure = unsure.reshape(array.shape)
-    if calibrated and calibration is not None:
+    if settings.calibrated and calibration is not None:
         cut = calibration.threshold(cut)
         for z in usable:
             membrane[z] = calibration(membrane[z])
     return Segmentation(
-        membrane.reshape(array.shape),
+        membrane,
         cells,
         neurons,
         between,
@@ -299,7 +316,7 @@ def segment(
         "int8" if how == "int8" else used,
         parity,
         tuple(masked),
-        None if calibrated else calibration,
+        None if settings.calibrated else calibration,
         unsure,
         pixel,
     )
@@ -385,6 +402,7 @@ def segment_stack(
     out: str | Path,
     *,
     model: Model | None = None,
+    enlargement: float | None = None,
     overwrite: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> tuple[Segmentation, dict[str, Any]]:
@@ -400,6 +418,8 @@ def segment_stack(
         The folder to make. It appears whole, at the end, or not at all.
     model
         That of the settings, where it is loaded already.
+    enlargement
+        From `likely_size`, where the stack was looked at already.
     overwrite
         Replace `out` where it holds an earlier segmentation; never anything else.
     advance
@@ -427,27 +447,10 @@ def segment_stack(
         part = replace(stack, array=array)
         check_image(part, first=chosen.start, instead=", or say --bad-sections mask")
     voxel_size = settings.voxel_size or stack.voxel_size
+    settled = settings.model_copy(update={"voxel_size": voxel_size})
     suspect = [found for found in check_stack(array, first=chosen.start) if found.findings]
     with appearing(out, record="run.json", files=FILES, overwrite=overwrite) as partial:
-        result = segment(
-            array,
-            model=model,
-            polarity=settings.polarity,
-            threshold=settings.threshold,
-            average=settings.average,
-            objects=settings.objects,
-            method=settings.method,
-            boundary=settings.boundary,
-            filled=settings.filled,
-            bad_sections=settings.bad_sections,
-            calibrated=settings.calibrated,
-            uncertainty=settings.uncertainty,
-            voxel_size=voxel_size,
-            precision=settings.precision,
-            device=settings.device,
-            tile=settings.tile,
-            advance=advance,
-        )
+        result = _segmented(array, model, settled, enlargement=enlargement, advance=advance)
         likely: float | None = result.enlargement
         usable = np.setdiff1d(np.arange(len(array)), result.masked)
         if voxel_size is not None:

@@ -34,8 +34,9 @@ THRESHOLDS: tuple[float, ...] = tuple(np.cumsum([0.0] + [0.1] * 10).tolist())
 #: The threshold that does well where nothing else is known (docs/decisions/0003-threshold.md).
 USUAL_THRESHOLD = 0.6
 
-#: Scores of a few sections that differ by less can hardly be told apart.
-TOLERANCE = 0.0025
+#: Scores of a few sections that differ by less can hardly be told apart: the mean of V_rand and
+#: V_info of three moves by so much where one more of them has a gap in a large cell.
+TOLERANCE = 0.005
 
 #: The scores that `evaluate` computes, thinned unless their name says otherwise.
 SCORE_NAMES = ("v_rand", "v_info", "v_rand_unthinned", "v_info_unthinned")
@@ -136,11 +137,18 @@ def smoothed(curve: NDArray[np.float64], *, times: int = 3) -> NDArray[np.float6
     return curve
 
 
-def steady_choice(curve: NDArray[np.float64], values: Sequence[float], usual: float) -> int:
+def steady_choice(
+    curve: NDArray[np.float64],
+    values: Sequence[float],
+    usual: float,
+    *,
+    tolerance: float = TOLERANCE,
+    times: int = 3,
+) -> int:
     """Choose a setting for other sections by the scores of a few.
 
     A few sections make a ragged curve: a setting can win by one lucky gap. So the curve is
-    smoothed, and of those within `TOLERANCE` of its best the nearest to the usual one is taken.
+    smoothed, and of those within a tolerance of its best the nearest to the usual one is taken.
 
     Parameters
     ----------
@@ -150,14 +158,18 @@ def steady_choice(curve: NDArray[np.float64], values: Sequence[float], usual: fl
         The settings, in order.
     usual
         What does well elsewhere.
+    tolerance
+        See above.
+    times
+        How often the curve is smoothed.
 
     Returns
     -------
     int
         Which of them.
     """
-    curve = smoothed(curve)
-    good = np.flatnonzero(curve >= curve.max() - TOLERANCE)
+    curve = smoothed(curve, times=times)
+    good = np.flatnonzero(curve >= curve.max() - tolerance)
     return int(good[np.abs(np.asarray(values)[good] - usual).argmin()])
 
 
