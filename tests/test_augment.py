@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -92,7 +92,6 @@ def test_free_geometry_equals_scipys_interpolation(pair, rng):
     np.testing.assert_allclose(crop[0], expected, atol=1e-5)
 
 
-@settings(deadline=None)  # the first example compiles
 @given(seed=st.integers(0, 2**32), channels=st.sampled_from([1, 3]))
 def test_drawn_crops_are_sound_and_repeatable(seed, channels):
     rng = np.random.default_rng(1)

@@ -3,7 +3,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from axolemma import augment_keras
@@ -87,7 +87,6 @@ def oracle(image, parameters):
     return result[::-1] if parameters.flip_vertical else result
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(3, 12), st.integers(3, 12))
 def test_image_and_truth_are_the_definitions(seed, height, width):
     rng = np.random.default_rng(seed)

@@ -59,7 +59,7 @@ def test_ends_stay_finite_and_rise():
         assert np.isfinite(found(np.array([0.0, 0.5, 1.0]))).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.floats(0.05, 5),
     st.floats(-4, 4),

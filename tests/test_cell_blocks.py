@@ -115,7 +115,7 @@ def test_a_layer_needs_one_section_more_on_both_sides(membrane, layer, method):
     np.testing.assert_array_equal(found, expected)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.randoms(use_true_random=False))
 def test_the_order_of_blocks_does_not_matter(membrane, random):
     part = membrane[:1, :260, :260]
@@ -123,7 +123,7 @@ def test_the_order_of_blocks_does_not_matter(membrane, random):
     np.testing.assert_array_equal(blockwise(part, (90, 130), shuffle=random), expected)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(1, 3))
 def test_tables_add_up_in_any_grouping(membrane, cut):
     shape = (1, 200, 200)

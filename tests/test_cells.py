@@ -128,7 +128,7 @@ def test_contacts_of_labels_beyond_sixteen_bits_and_of_none():
     assert contacts(np.zeros((1, 1), int), np.zeros((1, 1))).length.tolist() == []
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     arrays(np.uint8, (6, 7), elements=st.integers(0, 3)),
     arrays(np.float64, (6, 7), elements=st.integers(0, 8).map(lambda n: n / 8)),
@@ -277,7 +277,7 @@ def test_fragments_cover_everything_and_cells_are_made_of_whole_ones(tissue):
     assert not merge(np.zeros((4, 4), np.uint32), contacts(pieces, membrane[0]), boundary=0.4).any()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     arrays(np.float32, (12, 13), elements=st.integers(0, 8).map(lambda n: n / 8)),
     st.sampled_from([0.0, 0.7]),
@@ -311,7 +311,7 @@ def test_what_is_refused(membrane, options, message):
 # The door to bioimage-cpp.
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12))))
 def test_distances_beside_scipy(mask):
     found = distances(mask)
@@ -330,7 +330,7 @@ def test_distances_of_a_large_mask():
     np.testing.assert_allclose(distances(turned), distances(mask).T[:, ::-1])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.integers(1, 20))
 def test_flood_beside_scikit_image(seed, height, width):
     rng = np.random.default_rng(seed)
@@ -387,7 +387,7 @@ def joined(count, pairs, length, level, floors, boundary):
         part = [one if p == other else p for p in part]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.floats(0, 1))
 def test_joining_in_rounds_beside_one_by_one(seed, count, boundary):
     rng = np.random.default_rng(seed)

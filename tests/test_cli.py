@@ -92,6 +92,44 @@ def test_what_is_said_of_a_proposal_holds_for_the_other_too(call, files, tmp_pat
     assert json.loads(out)["difference"]["scores"]["v_rand"]["mean"] == 0
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("check", "mine.tif", "-o", "other.tif"),
+        ("measure", "mine.tif", "--voxel-size", "50,4,4", "-o", "other.tif"),
+        ("suggest", "mine.tif", "-o", "other.tif"),
+        ("suggest", "mine.tif", "--picture", "other.tif"),
+    ],
+)
+def test_a_table_replaces_no_stack(call, tmp_path, command):
+    write_tiff(tmp_path / "other.tif", np.zeros((2, 16, 16), np.uint8))
+    before = (tmp_path / "other.tif").read_bytes()
+    code, _, err = call(*command)
+    assert code == 2
+    assert "other.tif: name a file that ends in ." in err
+    assert (tmp_path / "other.tif").read_bytes() == before
+
+
+def test_what_is_about_a_truth_needs_one(call, files):
+    for words in (("--slices", "0-1"), ("--truth-is", "labels"), ("--ignore-value", 128)):
+        code, _, err = call("report", files / "run", *words, "-o", "page.html")
+        assert (code, err) == (2, f"axolemma: {words[0]} is about a truth; name it with --truth\n")
+
+
+def test_pictures_of_errors_are_those_of_the_call(call, files, tmp_path):
+    labels = files / "data" / "train-labels.tif"
+    for slices, names in (("1-2", ["001", "002"]), ("0-0", ["000"])):
+        code, _, err = call("evaluate", labels, labels, "--slices", slices, "--errors", "errors")
+        assert code == 0, err
+        found = sorted(file.name for file in (tmp_path / "errors").glob("*.png"))
+        assert found == [f"section-{name}.png" for name in names]
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "letter.txt").touch()
+    code, out, err = call("evaluate", labels, labels, "--errors", "own")
+    assert (code, out) == (2, "")
+    assert "own: this folder holds other files" in err
+
+
 def test_augment_writes_pairs_that_train_reads(call, files, tmp_path):
     command = ("augment", "--data", files / "data", "--slices", "0-2", "--count", 6)
     code, out, err = call(*command, "--preset", "keras", "--workers", 1, "-o", "more")

@@ -22,6 +22,7 @@ from axolemma.compare import Cell, compare, held_out, load, running, worker
 from axolemma.datasets import Pairs, phantom_pairs
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import read, write_tiff
+from axolemma.labels import IGNORED
 from axolemma.metrics import SCORES
 from axolemma.modelfile import load_model, state_hash
 from axolemma.settings import CompareSettings, TrainSettings, check
@@ -270,6 +271,14 @@ def test_folds(folds, count, blocks):
     assert [(block[0], block[-1]) for block in held_out(folds, count)] == blocks
 
 
+def test_what_nobody_annotated_is_not_to_be_tested(pairs, tmp_path, invented):
+    truth = pairs.truth.copy()
+    truth[7] = IGNORED
+    with pytest.raises(InputError, match="nothing is annotated in section 7, which is to be test"):
+        compare(replace(pairs, truth=truth), out=tmp_path / "out", models="resunet", steps=1)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(("folds", "count"), [("seed", 2), (2, 3), (9, 8)])
 def test_too_few_sections_for_folds(folds, count):
     with pytest.raises(InputError, match=r"give more sections or more folds|give 2 to 8"):
@@ -389,6 +398,7 @@ def test_jobs_take_the_devices_in_turn(pairs, tmp_path, invented, monkeypatch):
         return finish(task, board)
 
     monkeypatch.setattr(running, "in_process", together)
+    monkeypatch.setattr(running, "choose_device", lambda _: None)  # they are not here
     options = {"models": "resunet,unet", "seeds": 2, "budget": "20s"}
     found = compare(pairs, out=tmp_path, jobs=2, devices=["cuda:0", "cuda:1"], **options)
     pairs_of = zip(invented[::2], invented[1::2], strict=True)
@@ -478,6 +488,7 @@ def test_other_settings_are_refused(pairs, tmp_path, invented, change, match):
         ({"models": "unet", "training": {"seed": 1}}, "'seed' is for the comparison to set"),
         ({"models": "unet", "training": {"context": 1}, "folds": 3}, "take folds 'seed' or 2"),
         ({"models": "unet", "modles": 1}, "did you mean 'models'"),
+        ({"models": "unet", "devices": ["cpu", "cpux"]}, "unknown device 'cpux'"),
     ],
 )
 def test_settings_that_cannot_be(pairs, tmp_path, values, match):

@@ -163,9 +163,22 @@ def test_labels_are_cells(truth, drawn):
 def test_sections_that_the_file_does_not_hold(truth, drawn):
     part = stack(truth[2:5].astype(float), holds="membrane map", info={"sections": [2, 4]})
     assert evaluate_stacks(part, drawn, slices="3-4").scores.best().score == 1
-    for slices in ("0-2", "0-1", "4-5"):
+    for slices in ("0-1", "4-5"):
         with pytest.raises(InputError, match="it holds the sections 2-4, not all of --slices"):
             evaluate_stacks(part, drawn, slices=slices)
+
+
+def test_sections_of_a_file_that_was_cut_out(truth, drawn):
+    """Its sections are numbered from 0, and the truth of all is longer."""
+    part = stack(truth[2:5].astype(float), holds="membrane map", info={"sections": [0, 2]})
+    found = evaluate_stacks(part, drawn, slices="2-4")
+    assert found.scores.best().score == 1
+    assert any("scored against 2-4, as asked" in note for note in found.notes)
+    guessed = evaluate_stacks(part, drawn)
+    assert guessed.scores.best().score < 1
+    assert any("holds the sections 0-2, and it is scored" in note for note in guessed.notes)
+    whole = stack(truth.astype(float), holds="membrane map", info={"sections": [0, 5]})
+    assert evaluate_stacks(whole, drawn).notes == ()
 
 
 def test_slices_of_a_part_and_of_the_whole(truth, drawn, noisy):
@@ -185,6 +198,29 @@ def test_a_threshold_of_ones_own(truth, drawn, noisy):
     assert len(found.scores.thresholds) == 12
     cells = evaluate((noisy >= 0.45).astype(float), truth)
     assert found.scores.v_rand(0.55) == pytest.approx(cells.v_rand(0.5))
+
+
+def test_the_challenges_number_knows_no_other_threshold(truth, drawn):
+    """A map that is right at .95 alone."""
+    map_ = np.where(truth, 0.06, 0.03)
+    proposal = stack(map_, holds="membrane map")
+    plain = evaluate_stacks(proposal, drawn)
+    told = evaluate_stacks(proposal, drawn, threshold=0.95)
+    assert told.scores.v_rand(0.95) == 1
+    assert told.best() == plain.best()
+    assert told.as_dict()["best"] == plain.as_dict()["best"]
+    assert told.as_dict()["held_out"]["v_rand"]["score"] == 1
+
+
+def test_a_threshold_is_the_challenges_to_the_last_digit(truth, drawn):
+    map_ = 1 - np.where(truth, 0.3, 0.9)
+    found = evaluate_stacks(stack(map_, holds="membrane map"), drawn, threshold=0.3)
+    assert found.suite.mean("v_rand") == found.scores.v_rand(0.3)
+
+
+def test_labels_have_no_threshold(truth, drawn):
+    with pytest.raises(InputError, match=r"map\.tif: labels have no threshold"):
+        evaluate_stacks(stack(pieces(1 - truth[0])[None]), drawn, slices="0-0", threshold=0.5)
 
 
 def test_what_a_map_means_before_and_after_it_is_calibrated(truth, drawn):
@@ -329,8 +365,11 @@ def test_ignored_pixels_do_not_count(truth, drawn):
         assert left_out.suite.mean(name) == 1
     for name in ("pixel_error", "warping_error", "betti_0", "betti_1", "squared_error"):
         assert left_out.suite.mean(name) == 0
-    with pytest.raises(InputError, match="every pixel is ignored"):
+    with pytest.raises(InputError, match="every pixel of section 0 is ignored"):
         evaluate_stacks(stack(wrong), drawn, ignore=stack(np.ones_like(mask)))
+    mask[:], mask[2] = 0, 255
+    with pytest.raises(InputError, match="every pixel of section 4 is ignored"):
+        evaluate_stacks(stack(wrong[2:6]), drawn, slices="2-5", ignore=stack(mask[[0, 1, 2, 3]]))
     with pytest.raises(InputError, match=r"mask of pixels to ignore has shape \(2, 96, 96\)"):
         evaluate_stacks(stack(wrong), drawn, ignore=stack(mask[:2]))
 
@@ -414,3 +453,16 @@ def test_sections_without_annotation_are_not_scored():
     proposal = Stack((truth == 1).astype(np.float32), (0, 1), None, "p.tif")
     with pytest.raises(InputError, match=r"t.tif: nothing is annotated in section 1; score others"):
         evaluate_stacks(proposal, Stack(truth, (0, 1), None, "t.tif"), proposal_is="membrane")
+    truth[1, 0, 0] = 0  # all but out of the region
+    drawn = Stack(truth, (0, 1), None, "t.tif")
+    with pytest.raises(InputError, match=r"every pixel of section 1 is .* out of the region"):
+        evaluate_stacks(proposal, drawn, proposal_is="membrane", roi="2:8,0:8")
+
+
+def test_a_region_of_a_map_of_ours_is_as_good_as_the_whole(truth, drawn):
+    """Where no membrane is sure the highest value of 8 bits is low."""
+    faint = np.where(truth, 60, 0).astype(np.uint8)
+    faint[:, 50:] = np.where(truth[:, 50:], 255, 0)
+    for holds in ("membrane map", None):
+        proposal = stack(faint if holds else 255 - faint, holds=holds)
+        evaluate_stacks(proposal, drawn, roi="0:40,0:96", threshold=0.2)

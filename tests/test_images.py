@@ -18,9 +18,7 @@ from axolemma.errors import AxolemmaError, ImageError, InputError
 from axolemma.images import write as writing
 from axolemma.labels import IGNORED, colours
 
-SHARED = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SHARED = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 PLAIN = {"photometric": "minisblack"}
 
 

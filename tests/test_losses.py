@@ -92,7 +92,7 @@ def test_iou_by_hand():
     assert iou(torch.zeros(4), HALF).item() == pytest.approx(4 / 7)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(arrays(np.float64, 6, elements=st.floats(-8, 8)), arrays(np.bool_, 6))
 def test_overlaps_are_one_family(z, t):
     z, t = torch.from_numpy(z), torch.from_numpy(t).double()
@@ -163,7 +163,7 @@ def test_weight_map_by_hand():
     assert weights.dtype == np.float32
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=9)),
     st.sampled_from([(10, 5), (3, 0.4), (0, 1)]),

@@ -267,6 +267,39 @@ def test_what_holds_no_numbers_is_refused(proposal):
         evaluate(proposal, np.zeros((2, 2)))
 
 
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        ({"truth_is": "labels"}, "truth_is is membrane, .* or cells, .* not 'labels'"),
+        (
+            {"proposal_is": "labels"},
+            "proposal_is is one of membrane, interior, cells, not 'labels'",
+        ),
+    ],
+)
+def test_words_that_mean_nothing_are_refused(words, match):
+    with pytest.raises(InputError, match=match):
+        evaluate(np.zeros((4, 9)), np.zeros((4, 9), int), **words)
+
+
+def test_a_number_for_each_section_and_a_threshold():
+    map_ = np.zeros((2, 4, 9))
+    for options in ({"sections": [7]}, {"thresholds": ()}):
+        with pytest.raises(
+            InputError, match="give a threshold or more, and a number for each section"
+        ):
+            evaluate(map_, map_ > 0, **options)
+
+
+def test_a_truth_that_says_where_nobody_annotated_is_no_mask():
+    truth = np.zeros((6, 9), np.uint8)
+    truth[:, 4], truth[:, 5:] = 1, 2
+    perfect = (truth == 1).astype(float)
+    with pytest.raises(InputError, match="give where=truth != 2"):
+        evaluate(perfect, truth)
+    assert evaluate(perfect, truth, where=truth != 2).best().score == 1
+
+
 def test_evaluate_of_different_shapes():
     with pytest.raises(InputError, match="must be the same sections"):
         evaluate(np.zeros((3, 4)), np.zeros((3, 5)))

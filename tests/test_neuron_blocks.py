@@ -66,7 +66,7 @@ def test_blockwise_equals_whole(tissue, block, known):
     np.testing.assert_array_equal(looked_up(cells, ids, neurons), whole)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.randoms(use_true_random=False), st.integers(1, 5))
 def test_tables_add_up_in_any_order_and_grouping(tissue, random, cut):
     cells, membrane = (stack[:3, :300, :290] for stack in tissue)

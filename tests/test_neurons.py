@@ -56,7 +56,7 @@ def test_a_straight_bundle_is_its_neurites():
     assert np.unique(found).tolist() == list(range(len(np.unique(truth))))
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.integers(0, 2**32 - 1))
 def test_numbers_mean_nothing(seed):
     truth = bundle(3)

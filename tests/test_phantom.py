@@ -82,7 +82,7 @@ def test_block_equals_the_same_block_of_the_whole(whole: PhantomBlock, box: Box)
 
 
 @given(data=st.data())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_any_block_equals_the_same_block_of_the_whole(
     whole: PhantomBlock, data: st.DataObject
 ) -> None:

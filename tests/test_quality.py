@@ -240,7 +240,7 @@ def test_blocks_of_floats_add_up_to_rounding():
 
 
 @given(st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_blocks_add_up(data):
     shape = tuple(data.draw(st.integers(1, most)) for most in (4, 40, 40))
     block = tuple(data.draw(st.integers(1, side)) for side in shape)
@@ -278,7 +278,6 @@ def test_strips_add_up_as_one(dtype, monkeypatch):
 
 
 @given(st.integers(1, 899), st.floats(-1e6, 1e6))
-@settings(deadline=None)
 def test_contrast_of_parts_adds_up(cut, level):
     section = np.random.default_rng(0).normal(128, 40, (900, 3)) + level
     expected = pytest.approx((section.mean(), section.std()), rel=1e-9, abs=1e-9)

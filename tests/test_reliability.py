@@ -56,7 +56,7 @@ cases = arrays(np.float64, (2, 3, 4), elements=st.floats(0, 1)).flatmap(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases)
 def test_it_equals_the_slow_way(case):
     map_, truth, where, bins = case
@@ -75,7 +75,7 @@ def test_it_equals_the_slow_way(case):
     assert found.expected_error <= np.sqrt(mean_squared_error(map_, truth, where=where)) + 1e-12
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases)
 def test_sections_add_up(case):
     map_, truth, where, bins = case

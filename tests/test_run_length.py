@@ -139,7 +139,7 @@ def test_nothing_proposed(truth):
     assert (found.expected, found.share, found.merged, found.split) == (0, 0, 0, 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(stacks(), st.integers(1, 4))
 def test_equals_the_mean_over_edges(both, merge_nodes):
     proposal, truth = both
@@ -163,7 +163,7 @@ def test_equals_the_mean_over_edges(both, merge_nodes):
 # Lines -------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(stacks())
 def test_lines_are_forests_inside_their_neurons(both):
     _, truth = both

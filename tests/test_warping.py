@@ -275,13 +275,13 @@ def test_simple_points_equal_a_count_of_pieces():
         np.testing.assert_array_equal(warp(flipped.astype(float), truth, 0.5), expected)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(sections())
 def test_warp_equals_its_definition(section):
     np.testing.assert_array_equal(warp(*section), oracle_warp(*section))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(sections(max_side=9), st.sampled_from([1, 2, RADIUS]))
 def test_kinds_and_groups_equal_their_definition(section, radius):
     proposal, _, threshold = section
@@ -298,7 +298,6 @@ def test_kinds_and_groups_equal_their_definition(section, radius):
     assert result.total == pytest.approx((expected != 0).mean())
 
 
-@settings(deadline=None)
 @given(sections(max_side=12))
 def test_warping_keeps_the_topology_and_comes_nearer(section):
     proposal, truth, threshold = section
@@ -311,7 +310,6 @@ def test_warping_keeps_the_topology_and_comes_nearer(section):
     np.testing.assert_array_equal(warp(proposal, warped, threshold), warped)
 
 
-@settings(deadline=None)
 @given(sections())
 def test_identity_is_perfect(section):
     _, truth, _ = section

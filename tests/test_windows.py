@@ -39,7 +39,7 @@ def test_windows_of_a_section_do_not_overlap_and_reach_its_edges():
     assert places(choose_windows(edge, count=1, size=20)) == [(0, 50, 30)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12))
 def test_the_first_windows_stay_when_more_are_asked_for(seed, count):
     values = np.random.default_rng(seed).random((3, 40, 44))

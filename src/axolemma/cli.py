@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from axolemma._version import __version__
 from axolemma.errors import AxolemmaError, SettingsError
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from axolemma.images import Stack, Volume
     from axolemma.images import TruthIs as TruthKind
     from axolemma.modelfile import Model
-    from axolemma.settings import SegmentSettings, TrainSettings
+    from axolemma.settings import SegmentSettings, TrainSettings, VoxelSize
     from axolemma.training import Progress
     from axolemma.volume import Progress as BlockProgress
 
@@ -598,6 +599,15 @@ def _segment_volume(
     _result(f"results: {target}")
 
 
+def _voxel_size(text: str | None) -> "VoxelSize | None":
+    from axolemma.settings import voxel_size
+
+    try:
+        return None if text is None else voxel_size(text)
+    except ValueError as error:
+        raise SettingsError(f"--voxel-size: {error}") from error
+
+
 def _triple(text: str) -> tuple[int, int, int]:
     """Return three whole numbers that commas part."""
     try:
@@ -674,6 +684,8 @@ def evaluate(
     images.check_places(csv, report, folders=[errors], inputs=read)
     _ends_in(".csv", csv)
     _ends_in(".html", report)
+    if errors is not None:
+        evaluation.check_errors_folder(errors)
     drawn, background = _annotated(
         truth, cast("images.TruthIs", truth_is or "auto"), image, ignore_value
     )
@@ -696,6 +708,8 @@ def evaluate(
     )
     for note in (*drawn.notes, *found.notes, *(note for one in others for note in one.notes)):
         _plain(f"note: {note}")
+    # What is written next may fail; the scores took a while.
+    _show_scores(found, as_json, *others)
     if csv is not None:
         evaluation.write_csv(csv, found)
     shown = None
@@ -710,7 +724,6 @@ def evaluate(
     if errors is not None:
         evaluation.write_mistakes(errors, found, shown)
         _plain(f"look at {errors}")
-    _show_scores(found, as_json, *others)
 
 
 def _ends_in(suffix: str, place: Path | None) -> None:
@@ -793,7 +806,12 @@ def compare(
         _plain(f"note: {note}")
     with _cell_lines() as report:
         found = run_comparison(
-            pairs, settings, output, jobs=jobs, devices=devices.split(","), report=report
+            pairs,
+            settings,
+            output,
+            jobs=jobs,
+            devices=[device.strip() for device in devices.split(",")],
+            report=report,
         )
     if csv is not None:
         found.write_csv(csv)
@@ -849,8 +867,11 @@ def report(
     if truth is not None:
         kind = cast("TruthKind", truth_is or "auto")
         drawn, shown = _annotated(truth, kind, image, ignore_value)
-    elif image is not None:
-        raise SettingsError("--image is what a truth is shown over; name it with --truth")
+    else:
+        told = {"--image": image, "--truth-is": truth_is, "--ignore-value": ignore_value}
+        for name, value in (told | {"--slices": slices}).items():
+            if value is not None:
+                raise SettingsError(f"{name} is about a truth; name it with --truth")
     page = pages.report_page(given, truth=drawn, image=shown, slices=slices)
     pages.write_page(output, page)
     if pdf is not None:
@@ -950,15 +971,11 @@ def convert_volume(
 
     Example: `axolemma convert stack.tif volume.zarr --voxel-size 50,4,4`
     """
-    from axolemma import settings
     from axolemma.convert import convert
 
     if zarr_version not in ("0.5", "0.4"):
         raise SettingsError(f"--zarr-version is 0.5 or 0.4, not '{zarr_version}'")
-    try:
-        size = None if voxel_size is None else settings.voxel_size(voxel_size)
-    except ValueError as error:
-        raise SettingsError(f"--voxel-size: {error}") from error
+    size = _voxel_size(voxel_size)
     shard = None if block is None else _triple(block)
     if shard is not None and min(shard) < 1:
         raise SettingsError(f"--block {block}: sides are at least 1 voxel")
@@ -996,13 +1013,11 @@ def check(
 
     Example: `axolemma check stack.tif -o sections.csv`
     """
-    from axolemma import datasets, images, quality, settings, terminal
+    from axolemma import datasets, images, quality, terminal
 
-    try:
-        size = None if voxel_size is None else settings.voxel_size(voxel_size)
-    except ValueError as error:
-        raise SettingsError(f"--voxel-size: {error}") from error
+    size = _voxel_size(voxel_size)
     images.check_places(output, inputs=[source])
+    _ends_in(".csv", output)
     found: images.Stack | images.Volume
     if images.is_zarr(source):
         found = images.open_volume(source)
@@ -1052,13 +1067,9 @@ def view(
     """
     import webbrowser
 
-    from axolemma import settings
     from axolemma import view as room
 
-    try:
-        size = None if voxel_size is None else settings.voxel_size(voxel_size)
-    except ValueError as error:
-        raise SettingsError(f"--voxel-size: {error}") from error
+    size = _voxel_size(voxel_size)
     layers = room.read_layers(source, image=image)
     viewer = room.open_viewer(layers, voxel_size=size, port=port)
     try:
@@ -1099,20 +1110,18 @@ def measure(
 
     Example: `axolemma measure neurons.tif --voxel-size 50,4,4 -o neurons.csv`
     """
-    from axolemma import images, settings
+    from axolemma import images
     from axolemma import measure as room
 
     images.check_places(output, folders=[meshes, skeletons], inputs=[labels])
+    _ends_in(".csv", output)
     if kind not in (None, "cells", "neurons"):
         raise SettingsError(f"--kind is cells or neurons, not '{kind}'")
     stack = images.read_labels(labels, kind=kind)
     kind = kind or ("cells" if stack.holds == "cells" else "neurons")
     if kind == "cells" and (meshes is not None or skeletons is not None):
         raise SettingsError("meshes and skeletons are made of neurons; say --kind neurons")
-    try:
-        size = stack.voxel_size if voxel_size is None else settings.voxel_size(voxel_size)
-    except ValueError as error:
-        raise SettingsError(f"--voxel-size: {error}") from error
+    size = _voxel_size(voxel_size) or stack.voxel_size
     if size is None:
         raise SettingsError(f"{labels}: the file has no voxel size; say --voxel-size Z,Y,X in nm")
     for note in stack.notes:
@@ -1175,6 +1184,8 @@ def suggest(
     asked = {"polarity": polarity, "voxel_size": voxel_size, "device": device, "slices": slices}
     settings = check(SegmentSettings, asked)
     images.check_places(output, picture, inputs=[source, model])
+    _ends_in(".csv", output)
+    _ends_in(".png", picture)
     stack = datasets.load_images(source)
     depth = len(stack.array)
     chosen = images.parse_slices(slices, depth) if slices else range(depth)
@@ -1264,7 +1275,7 @@ def info(
         return
     table = Table(show_header=False, box=None)
     for key, value in _flat(values):
-        table.add_row(key, str(value))
+        table.add_row(key, Text(str(value)))
     out.print(table, highlight=False)
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "Evaluation",
     "Located",
     "ProposalIs",
+    "check_errors_folder",
     "compare",
     "compare_as_dict",
     "evaluate_stacks",
@@ -54,8 +55,9 @@ ProposalIs = Literal["auto", "membrane", "interior", "cells"]
 #: A map that scores this much better flipped was read the wrong way round.
 _FLIPPED_GAIN = 0.2
 
-#: How many errors are tried for each section.
-_TRIED = 10
+#: How many errors are tried for each section, those that promise most: of maps that are any good,
+#: all.
+_TRIED = 100
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ class Evaluation:
         V_rand and V_info for every threshold and section.
     threshold
         The threshold that was chosen elsewhere: given by the caller, or stored in the proposal by
-        the model's validation. None where there is neither, and for labels.
+        the model's validation. None where there is neither, and for labels. It is one of those that
+        were scored, which are the challenge's and, where it is none of them, itself.
     suite
         Every score, at that threshold or, without one, where V_rand is best.
     mistakes
@@ -131,7 +134,7 @@ class Evaluation:
             if kind == "held_out" and cut is None:
                 continue
             found[kind] = {
-                name: _score_at(scores, scores.best_threshold(name) if cut is None else cut, name)
+                name: _score_at(scores, self.best_threshold(name) if cut is None else cut, name)
                 for name in SCORE_NAMES
             }
         if self.cells is not None:
@@ -141,9 +144,9 @@ class Evaluation:
                 for name in SCORE_NAMES[:2]
             }
         best: Any = found["best"]
-        for name, curve in scores.pooled.items():
-            lowest = int(curve.argmin())
-            best[name] = {"threshold": scores.thresholds[lowest], "score": float(curve[lowest])}
+        for name in scores.pooled:
+            at, lowest = self._lowest(name)
+            best[name] = {"threshold": at, "score": lowest}
         best["warping_error"] = {
             "threshold": suite.warping_threshold,
             "score": suite.warping_best,
@@ -179,17 +182,30 @@ class Evaluation:
         ]
         return found
 
+    def best_threshold(self, name: str = "v_rand") -> float:
+        """Return which of the challenge's thresholds a score is best at, having seen the truth."""
+        curve = self.scores.curve(name)
+        its_own = [t for t, at in enumerate(self.scores.thresholds) if at in THRESHOLDS]
+        ties = [t for t in its_own if curve[t] >= curve[its_own].max() - 1e-12]
+        return self.scores.thresholds[ties[(len(ties) - 1) // 2]]
+
+    def _lowest(self, name: str) -> tuple[float, float]:
+        """Return which of the challenge's thresholds a pooled error is lowest at, and the error."""
+        errors = zip(self.scores.pooled[name].tolist(), self.scores.thresholds, strict=True)
+        error, at = min(pair for pair in errors if pair[1] in THRESHOLDS)
+        return at, error
+
     def best(self) -> str:
         """Tell the challenge's own numbers: the best over all thresholds, having seen the truth."""
         scores, suite = self.scores, self.suite
         parts = [
-            f"{title} {scores.best(name).score:.4f} at {scores.best_threshold(name):.1f}"
+            f"{title} {scores.at(at, name).score:.4f} at {at:.1f}"
             for name, title in (("v_rand", "V_rand"), ("v_info", "V_info"))
+            for at in [self.best_threshold(name)]
         ]
         for name, title in (("rand_error", "Rand error"), ("pixel_error", "pixel error")):
-            curve = scores.pooled[name]
-            at = scores.thresholds[int(curve.argmin())]
-            parts.append(f"{title} {curve.min():.4f} at {at:.1f}")
+            at, lowest = self._lowest(name)
+            parts.append(f"{title} {lowest:.4f} at {at:.1f}")
         parts.append(f"warping error {suite.warping_best:.6f} at {suite.warping_threshold:.1f}")
         return ", ".join(parts)
 
@@ -309,8 +325,8 @@ def evaluate_stacks(
     """
     if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"a threshold lies between 0 and 1, not {threshold:g}")
-    notes = list(proposal.notes)
     chosen, array = _matched(proposal, len(truth.array), slices)
+    notes = [*proposal.notes, *_matching_notes(proposal, len(truth.array), chosen, slices)]
     if cells is not None and cells.array.shape != proposal.array.shape:
         raise InputError(
             f"{cells.source}: the cells have shape {cells.array.shape} and the map "
@@ -331,6 +347,9 @@ def evaluate_stacks(
         _check_annotated(hidden, truth.source, chosen.start)
         drawn = drawn if labelled else (drawn > 0).astype(np.uint8)
         where = ~hidden if where is None else where & ~hidden
+    array, kind, read_as = _read_as(array, proposal, proposal_is)
+    if threshold is not None and kind == "cells":
+        raise InputError(f"{proposal.source}: labels have no threshold; leave it out")
     corner = (0, 0)
     if roi is not None:
         rows, columns = parse_roi(roi, drawn.shape)
@@ -338,9 +357,13 @@ def evaluate_stacks(
         array, drawn, hidden = (part[:, rows, columns] for part in (array, drawn, hidden))
         objects = None if objects is None else objects[:, rows, columns]
         where = None if where is None else where[:, rows, columns]
-    if where is not None and not where.any():
-        raise InputError("every pixel is ignored; leave some to score")
-    array, kind, read_as = _read_as(array, proposal, proposal_is)
+    if where is not None and not (counted := where.any(axis=(1, 2))).all():
+        # It would count as perfect.
+        bare = chosen.start + int(counted.argmin())
+        raise InputError(
+            f"every pixel of section {bare} is ignored, not annotated or out of the region; score"
+            " others with --slices (slices=)"
+        )
     if hidden.any():
         highest = np.iinfo(array.dtype).max if array.dtype.kind == "u" else 1
         array = np.where(hidden, array.dtype.type(highest if kind == "membrane" else 0), array)
@@ -348,9 +371,10 @@ def evaluate_stacks(
     pair = Sections(array, drawn, kind, labelled, where)
     cut = proposal.info.get("threshold") if threshold is None else threshold
     cut = None if cut is None or kind == "cells" else float(cut)
-    sweep = THRESHOLDS
-    if cut is not None and not any(abs(cut - t) < 1e-6 for t in THRESHOLDS):
-        sweep = tuple(sorted({*THRESHOLDS, cut}))
+    if cut is not None:
+        # .3 is what the challenge has as .30000000000000004, which some maps tell apart.
+        cut = next((t for t in THRESHOLDS if abs(cut - t) < 1e-6), cut)
+    sweep = THRESHOLDS if cut is None else tuple(sorted({*THRESHOLDS, cut}))
     options: dict[str, Any] = {
         "proposal_is": kind,
         "truth_is": "cells" if labelled else "membrane",
@@ -506,10 +530,11 @@ def write_mistakes(
             f"the images have shape {images.shape} and the scored sections {truth.shape}; "
             "give the same sections"
         )
+    check_errors_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()) and not (folder / "errors.csv").is_file():
-            raise InputError(f"{folder}: this folder holds other files; choose a new one")
+        for earlier in folder.glob("section-*.png"):
+            earlier.unlink()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InputError(f"{folder}: cannot be made, {reason}; choose another folder") from error
@@ -540,6 +565,18 @@ def write_mistakes(
         rings = [mistake.position for mistake in mine]
         write_png(written[-1], errors_over(base, kinds, rings))
     return written
+
+
+def check_errors_folder(folder: Path) -> None:
+    """Refuse a folder of anything else than what `write_mistakes` wrote.
+
+    Raises
+    ------
+    InputError
+        If it holds other files.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "errors.csv").is_file():
+        raise InputError(f"{folder}: this folder holds other files; choose a new one")
 
 
 def _located(
@@ -583,7 +620,7 @@ def _matched(proposal: Stack, count: int, slices: str | None) -> tuple[range, ND
             )
         return (range(count), array) if held is None else (held, array)
     chosen = parse_slices(slices, count)
-    if held is None and len(array) == len(chosen):
+    if len(array) == len(chosen):
         return chosen, array
     held = held or range(len(array))
     if chosen.start < held.start or chosen.stop > held.stop:
@@ -592,6 +629,24 @@ def _matched(proposal: Stack, count: int, slices: str | None) -> tuple[range, ND
             f"--slices {slices}"
         )
     return chosen, array[chosen.start - held.start : chosen.stop - held.start]
+
+
+def _matching_notes(
+    proposal: Stack, count: int, chosen: range, slices: str | None
+) -> tuple[str, ...]:
+    """Say which sections of the truth a proposal was held against, where that is not plain."""
+    held = _held(proposal, count)
+    if held is None or len(held) == count or (chosen == held and slices is not None):
+        return ()
+    says = f"{proposal.source}: the file says that it holds the sections {held.start}-{held[-1]}"
+    if slices is None:
+        return (
+            f"{says}, and it is scored against those of the truth; if it was cut out of a stack,"
+            " say with --slices (slices=) which they are",
+        )
+    if chosen.start >= held.start and chosen.stop <= held.stop:
+        return ()
+    return (f"{says}; it is scored against {slices}, as asked",)
 
 
 def _held(proposal: Stack, count: int) -> range | None:
@@ -618,7 +673,7 @@ def _ignored(ignore: Stack, count: int, chosen: range, shape: tuple[int, ...]) -
 def _read_as(
     array: NDArray[Any], proposal: Stack, proposal_is: ProposalIs
 ) -> tuple[NDArray[Any], Literal["membrane", "interior", "cells"], str]:
-    """Return the proposal's pixels, what they hold, and a sentence that says so and why."""
+    """Return a proposal's sections, what they hold, and a sentence that says so and why."""
     holds = proposal.holds or ""
     why = "as asked" if proposal_is != "auto" else f"the file says it holds {holds}"
     kind = proposal_is
@@ -642,12 +697,15 @@ def _read_as(
         what = "binary mask" if len(values) <= 2 else what
         if array.dtype.kind == "u" and len(values) == 2:
             array = array == values[1]
-    _check_range(array, proposal.source)
+    _check_range(array, proposal.source, ours=holds.startswith("membrane"))
     return array, kind, f"{what}, high = {kind} ({why})"
 
 
-def _check_range(array: NDArray[Any], source: str) -> None:
-    """Refuse a map whose values are no shares, or seem to be of fewer bits than their type has."""
+def _check_range(array: NDArray[Any], source: str, *, ours: bool) -> None:
+    """Refuse a map whose values are no shares, or seem to be of fewer bits than their type has.
+
+    Those of `ours` have all the bits, whatever is to be seen.
+    """
     low, high = (array.min(), array.max()) if array.size else (0, 0)
     if array.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
         raise InputError(
@@ -658,7 +716,7 @@ def _check_range(array: NDArray[Any], source: str) -> None:
             f"{source}: a map lies in [0, 1], this one spans {low:g} to {high:g}; rescale it"
         )
     top = np.iinfo(array.dtype).max if array.dtype.kind == "u" else 0
-    if 0 < high < top / 2:
+    if 0 < high < top / 2 and not ours:
         raise InputError(
             f"{source}: the highest value of this map is {high} where its type has {top}; stretch"
             " it over that, or save it as float in [0, 1]"
@@ -690,11 +748,8 @@ def _looks_labelled(array: NDArray[Any]) -> bool:
 
 
 def _check_flipped(pair: Sections, source: str) -> None:
-    """Refuse a map whose polarity was only assumed and that is much better flipped."""
-    taken: Literal["membrane", "interior"] = (
-        "membrane" if pair.proposal_is == "membrane" else "interior"
-    )
-    other: Literal["membrane", "interior"] = "interior" if taken == "membrane" else "membrane"
+    """Refuse a map that was only assumed to be one of the interior, and is much better flipped."""
+    ways: tuple[Literal["membrane", "interior"], ...] = ("interior", "membrane")
     first = replace(
         pair,
         proposal=pair.proposal[:1],
@@ -712,10 +767,10 @@ def _check_flipped(pair: Sections, source: str) -> None:
         )
         .best()
         .score
-        for way in (taken, other)
+        for way in ways
     )
     if flipped > found + _FLIPPED_GAIN:
         raise InputError(
             f"{source}: the map is evidently the other way round, V_rand is {found:.3f} as "
-            f"{taken} and {flipped:.3f} as {other}; say --proposal-is {other}"
+            f"interior and {flipped:.3f} as membrane; say --proposal-is membrane"
         )

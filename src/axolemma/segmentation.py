@@ -55,6 +55,7 @@ __all__ = [
     "SMALLEST",
     "SMOOTHING",
     "Segmentation",
+    "boundary_of",
     "calibration_of",
     "likely_size",
     "notes_on",
@@ -280,7 +281,7 @@ def _segmented(
     for z, section in zip(usable, sections, strict=True):
         if masked:
             membrane[z] = section
-    between = model.info.boundary if settings.boundary is None else settings.boundary
+    between = boundary_of(model, settings)
     cells = neurons = None
     if settings.objects != "none":
         # A membrane map does not wait for what finds cells, nor for its compiler.
@@ -347,6 +348,20 @@ def likely_size(
         magnification=model.info.magnification,
         device=device,
     )
+
+
+def boundary_of(model: Model, settings: SegmentSettings) -> float:
+    """Return how far the membrane map must rise between two cells to part them.
+
+    A model's own was chosen for the method ``"mean"``.
+    """
+    if settings.boundary is not None:
+        return settings.boundary
+    if settings.method == "multicut":
+        from axolemma.objects import MULTICUT_BOUNDARY
+
+        return MULTICUT_BOUNDARY
+    return model.info.boundary
 
 
 def calibration_of(model: Model) -> Calibration:

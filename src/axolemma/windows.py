@@ -123,16 +123,15 @@ def choose_windows(
     score = window_means(uncertainty, rows, columns, size)
     worth = score.copy()
     chosen: list[Window] = []
-    while len(chosen) < count and worth.max() >= 0:
+    while len(chosen) < count and worth.max() > -np.inf:
         z, r, c = map(int, np.unravel_index(worth.argmax(), worth.shape))
         y, x = rows[r], columns[c]
         chosen.append(Window(z, y, x, size, float(score[z, r, c])))
         near = np.ix_(abs(np.array(rows) - y) < size, abs(np.array(columns) - x) < size)
         worth[z] *= WORTH_LEFT
-        worth[z][near] = -1  # taken
+        worth[z][near] = -np.inf  # taken
         for beside in {z - 1, z + 1} & set(range(len(worth))):
-            part = worth[beside][near]
-            worth[beside][near] = np.where(part < 0, part, WORTH_LEFT * part)
+            worth[beside][near] *= WORTH_LEFT
     return tuple(chosen)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -123,12 +124,14 @@ class Comparison:
 
     def check(self) -> None:
         """Raise `AxolemmaError` where cells failed, with the first reason."""
-        for key, reason in self.failed.items():
-            count = len(self.failed) + len(self.missing) + len(self.cells)
-            raise AxolemmaError(
-                f"{len(self.failed)} of {count} cells failed, the first of them {key}: {reason}; "
-                "repeat the command to try them again, or without them to leave them out"
-            )
+        if not self.failed:
+            return
+        key, reason = next(iter(self.failed.items()))
+        count = len(self.failed) + len(self.missing) + len(self.cells)
+        raise AxolemmaError(
+            f"{len(self.failed)} of {count} cells failed, the first of them {key}: {reason}; "
+            "repeat the command to try them again, or without them to leave them out"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything, for JSON; pairs and cliques by the methods' names, cells with keys."""
@@ -137,6 +140,9 @@ class Comparison:
         for pair in found["pairs"]:
             pair |= {"one": names[pair["one"]], "other": names[pair["other"]]}
         found["cliques"] = [[names[method] for method in group] for group in self.cliques]
+        for row in found["rows"]:
+            # Of a score that is younger than the cells; JSON has no NaN.
+            row["scores"] = {k: None if math.isnan(v) else v for k, v in row["scores"].items()}
         for cell in found["cells"]:
             cell["key"] = Cell(**{part: cell[part] for part in Cell.__slots__}).key
         return found
@@ -157,7 +163,7 @@ class Comparison:
             for place, row in enumerate(self.rows, start=1):
                 values = [getattr(row, name) for name in plain]
                 ends_of = (row.interval.low, row.interval.high, *row.best.values())
-                scores = [row.scores[name] for name in SCORES]
+                scores = ["" if math.isnan(v := row.scores[name]) else v for name in SCORES]
                 table.writerow([place, *values, json.dumps(row.arguments), *ends_of, *scores])
 
     def picture(self) -> str:

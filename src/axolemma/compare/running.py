@@ -19,7 +19,9 @@ from axolemma.compare.folder import (
 from axolemma.compare.processes import Board, in_process
 from axolemma.compare.table import ranked
 from axolemma.datasets import Pairs, data_hash
-from axolemma.errors import SettingsError
+from axolemma.errors import InputError, SettingsError
+from axolemma.labels import IGNORED
+from axolemma.predict import choose_device
 from axolemma.settings import CompareSettings, TrainSettings, check
 
 #: Settings of a training that the comparison sets.
@@ -113,6 +115,11 @@ def run_comparison(
     """
     blocks = held_out(settings.folds, len(data))
     shared = _check(settings, blocks, jobs, devices)
+    for z in (z for block in blocks for z in block if (data.truth[z] == IGNORED).all()):
+        raise InputError(
+            f"{data.name}: nothing is annotated in section {z}, which is to be tested; leave it"
+            " out of the data, or annotate some of it"
+        )
     out = Path(out)
     asked = settings.model_dump(mode="json") | {
         # With the defaults of today: a later version may have others.
@@ -182,6 +189,8 @@ def _check(
     """Refuse what no cell could work with, before hours are spent."""
     if jobs < 1 or not devices:
         raise SettingsError(f"a comparison needs 1 job and 1 device or more, not {jobs} jobs")
+    for device in devices:
+        choose_device(device)
     for model in settings.arguments:
         if model not in settings.models:
             raise SettingsError(f"arguments: '{model}' is not among the models; name it there too")

@@ -121,7 +121,10 @@ def _run(task: Task, tell: Callable[[str, float], None]) -> dict[str, Any]:
         "threshold": found.threshold,
         "average": task.average,
         "scores": {name: scored.suite.values[name].tolist() for name in SCORES},
-        "best": {name: scored.scores.best(name).score for name in ("v_rand", "v_info")},
+        "best": {
+            name: scored.scores.at(scored.best_threshold(name), name).score
+            for name in ("v_rand", "v_info")
+        },
         "steps": training["steps"],
         "training_seconds": round(60 * training["minutes"], 1),
         "prediction_seconds": round(prediction_seconds, 3),

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from axolemma.errors import InputError
-from axolemma.labels import label_borders, pieces
+from axolemma.labels import IGNORED, label_borders, pieces
 from axolemma.metrics.membranes import PairCounts, SplitMerge, pair_counts, v_info, v_rand
 from axolemma.metrics.pixels import PixelCounts, pixel_error
 from axolemma.metrics.section import Section, section_of_labels, section_of_map
@@ -208,6 +208,22 @@ def interior_map(
     return exact if proposal_is == "interior" else 1.0 - exact
 
 
+def holds_labels(truth_is: str) -> bool:
+    """Tell whether a truth holds labels.
+
+    Raises
+    ------
+    InputError
+        If it is neither ``"membrane"`` nor ``"cells"``.
+    """
+    if truth_is not in ("membrane", "cells"):
+        raise InputError(
+            f"truth_is is membrane, for an array that is not 0 there, or cells, for labels, not"
+            f" '{truth_is}'"
+        )
+    return truth_is == "cells"
+
+
 @dataclass(frozen=True)
 class Sections:
     """The sections of a proposal and its truth, ready to be cut at any threshold.
@@ -238,6 +254,8 @@ class Sections:
     where: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
+        if self.proposal_is not in (known := get_args(ProposalIs)):
+            raise InputError(f"proposal_is is one of {', '.join(known)}, not '{self.proposal_is}'")
         for name in ("proposal", "truth"):
             given = getattr(self, name)
             array = np.asarray(given)
@@ -273,6 +291,11 @@ class Sections:
             raise InputError(
                 "the truth is a picture of 0 and 255, and which of them is membrane is not said;"
                 " give truth == 0 where it is drawn black, truth == 255 where it is drawn white"
+            )
+        if not self.labelled and self.where is None and self.truth.max(initial=0) == IGNORED:
+            raise InputError(
+                f"the truth holds {IGNORED}, as where nobody annotated; give where=truth !="
+                f" {IGNORED}, or truth != 0 if that is membrane"
             )
 
     def __len__(self) -> int:
@@ -377,7 +400,9 @@ def evaluate(
     >>> evaluate(truth.astype(float), truth).best("v_rand").score
     1.0
     """
-    stack = Sections(proposal, truth, proposal_is, truth_is == "cells", where)
+    stack = Sections(proposal, truth, proposal_is, holds_labels(truth_is), where)
+    if not len(thresholds) or (sections is not None and len(sections) != len(stack)):
+        raise InputError("give a threshold or more, and a number for each section")
     # Labels are the same at every threshold: they are scored once.
     cuts = thresholds[:1] if proposal_is == "cells" else thresholds
     names = SCORE_NAMES if unthinned else SCORE_NAMES[:2]

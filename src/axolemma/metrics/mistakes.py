@@ -1,4 +1,4 @@
-"""Where V_rand is lost: every gap and every false membrane, and what closing it would gain."""
+"""Where V_rand is lost: gaps and false membranes, and what mending each of them would gain."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -143,7 +143,7 @@ def error_map(
     -------
     NDArray[np.uint8]
         (Y, X), values of `ErrorKind`: `MISSING` and `FALSE` are membranes that are missing or
-        false without costing V_rand.
+        false and part of none of these mistakes.
     """
     membrane, drawn = section.membrane, section.true_membrane
     found = np.zeros(drawn.shape, np.uint8)

@@ -14,7 +14,7 @@ from axolemma.errors import InputError
 from axolemma.metrics.bootstrap import Interval, interval
 from axolemma.metrics.boundaries import boundary_f
 from axolemma.metrics.contingency import Contingency, contingency
-from axolemma.metrics.evaluation import THRESHOLDS, Cut, ProposalIs, Sections
+from axolemma.metrics.evaluation import THRESHOLDS, Cut, ProposalIs, Sections, holds_labels
 from axolemma.metrics.instances import cell_average_precision, detection, match, panoptic_quality
 from axolemma.metrics.membranes import v_info, v_rand
 from axolemma.metrics.partitions import (
@@ -284,7 +284,7 @@ def score_suite(
     """
     if not 0 <= threshold <= 1:
         raise InputError(f"a threshold lies between 0 and 1, not {threshold:g}")
-    pair = Sections(proposal, truth, proposal_is, truth_is == "cells", where)
+    pair = Sections(proposal, truth, proposal_is, holds_labels(truth_is), where)
     labelled = proposal_is == "cells"
     sweep = (0.5,) if labelled else WARPING_THRESHOLDS
     rows: list[dict[str, float]] = []

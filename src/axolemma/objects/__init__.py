@@ -9,7 +9,14 @@ from axolemma.objects.fragments import (
     fragments,
     pool_fragments,
 )
-from axolemma.objects.joining import BOUNDARY, Method, join, join_fragments, join_stack
+from axolemma.objects.joining import (
+    BOUNDARY,
+    MULTICUT_BOUNDARY,
+    Method,
+    join,
+    join_fragments,
+    join_stack,
+)
 from axolemma.objects.linking import (
     GAP,
     GROWTH,
@@ -29,6 +36,7 @@ __all__ = [
     "DEPTH",
     "GAP",
     "GROWTH",
+    "MULTICUT_BOUNDARY",
     "Contacts",
     "Method",
     "Tables",

@@ -19,7 +19,7 @@ as one block.
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,8 +90,8 @@ def segment_cells(
     Raises
     ------
     InputError
-        If the map has another number of axes, leaves [0, 1] or is not finite, or `boundary` is not
-        between 0 and 1.
+        If the map has another number of axes, leaves [0, 1] or is not finite, `boundary` is not
+        between 0 and 1, or there is no such method.
 
     References
     ----------
@@ -104,6 +104,8 @@ def segment_cells(
         raise InputError("a membrane map lies in [0, 1] and is finite; rescale it")
     if not 0 < boundary < 1:
         raise InputError(f"a boundary lies between 0 and 1, not at {boundary:g}")
+    if method not in (known := get_args(Method)):
+        raise InputError(f"a method is one of {', '.join(known)}, not '{method}'")
     labels = np.zeros(membrane.shape, np.uint32)
     height, width = membrane.shape[1:]
     whole = Box.of((height, width))

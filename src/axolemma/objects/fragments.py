@@ -213,7 +213,7 @@ def cut_section(
     if method == "threshold":
         inner = write.within(read)
         membrane, zone = membrane[inner.slices], write
-        seeds = _labelled(1.0 - membrane.astype(np.float64) > threshold, corners=False)
+        seeds = _labelled(1.0 - membrane.astype(np.float64) > threshold)
         found = seeds
     else:
         zone = _zone(read, write, shape, _margin(smoothing, depth))
@@ -306,11 +306,11 @@ def _seeds(
     deep: NDArray[np.float32] = np.minimum(distances(interior), np.float32(depth))
     smooth = ndimage.gaussian_filter(deep, smoothing) if smoothing > 0 else deep
     peaks = (ndimage.maximum_filter(smooth, 3) == smooth) & interior
-    seeds = _labelled(peaks[zone], corners=True)
+    seeds = _labelled(peaks[zone])
     if ends is not None and ends.any():
         # What leads on to a seed beyond has one here as well: at its deepest place. Else it would
         # be flooded from other cells, across a membrane.
-        pieces = _labelled(interior[zone], corners=False)
+        pieces = _labelled(interior[zone])
         lacking = np.setdiff1d(pieces[ends], np.append(pieces[seeds > 0], 0))
         if len(lacking):
             deepest = np.array(ndimage.maximum_position(smooth[zone], pieces, lacking))
@@ -318,9 +318,9 @@ def _seeds(
     return seeds, deep[zone]
 
 
-def _labelled(mask: NDArray[np.bool_], *, corners: bool) -> NDArray[np.int32]:
+def _labelled(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     labels = np.empty(mask.shape, np.int32)
-    ndimage.label(mask, np.ones((3, 3)) if corners else None, output=labels)
+    ndimage.label(mask, output=labels)
     return labels
 
 

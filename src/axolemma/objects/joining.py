@@ -19,12 +19,15 @@ from axolemma.objects.overlaps import Evidence
 from axolemma.objects.solvers import multicut
 from axolemma.objects.tables import Tables, places
 
-__all__ = ["BOUNDARY", "Method", "join", "join_fragments", "join_stack"]
+__all__ = ["BOUNDARY", "MULTICUT_BOUNDARY", "Method", "join", "join_fragments", "join_stack"]
 
 Method = Literal["multicut", "mean", "threshold"]
 
 #: The usual rise that parts two cells.
 BOUNDARY = 0.6
+
+#: That of a multicut, which judges every contact once, by all of it (docs/experiments.md).
+MULTICUT_BOUNDARY = 0.4
 
 #: Shares are kept away from 0 and 1, whose odds are infinite.
 _SURE = 1e-3

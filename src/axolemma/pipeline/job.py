@@ -24,7 +24,7 @@ from axolemma.modelfile import Model, load_model, state_hash
 from axolemma.pipeline.mask import Mask
 from axolemma.pipeline.works import FORM
 from axolemma.predict import choose_device, choose_precision
-from axolemma.segmentation import calibration_of
+from axolemma.segmentation import boundary_of, calibration_of
 from axolemma.settings import SegmentSettings
 from axolemma.volume import Plan, plan
 
@@ -114,8 +114,7 @@ class Job:
     @property
     def boundary(self) -> float:
         """Return how far the map rises between two cells."""
-        asked = self.settings.boundary
-        return self.model.info.boundary if asked is None else asked
+        return boundary_of(self.model, self.settings)
 
     def precision(self, device: torch.device) -> Literal["fp32", "bf16"]:
         """Return what the network computes in on a device, or raise `SettingsError`."""

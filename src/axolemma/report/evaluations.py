@@ -46,8 +46,8 @@ _WHAT = {"merge": "gap joins cells", "split": "false membrane cuts a cell"}
 _KEY = (
     (ErrorKind.MERGE, "gap that joins cells"),
     (ErrorKind.SPLIT, "false membrane that cuts a cell"),
-    (ErrorKind.MISSING, "missing membrane, costs nothing"),
-    (ErrorKind.FALSE, "false membrane, costs nothing"),
+    (ErrorKind.MISSING, "missing membrane, costs next to nothing"),
+    (ErrorKind.FALSE, "false membrane, costs next to nothing"),
 )
 
 
