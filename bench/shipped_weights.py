@@ -21,7 +21,9 @@ RESULTS = Path(__file__).parent.parent / "docs" / "results" / "shipped_weights.j
 def main() -> None:
     found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for name in bundled():
-        about = {"weights_sha256": state_hash(load_model(name).network)}
+        model = load_model(name)
+        about: dict[str, object] = {"weights_sha256": state_hash(model.network)}
+        about |= {"threshold": model.info.threshold, "boundary": model.info.boundary}
         if about.items() <= found.get(name, {}).items():
             continue  # measured already
         with tempfile.TemporaryDirectory() as folder:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from skimage.transform import resize
 
 from axolemma.datasets import phantom, phantom_pairs
@@ -53,6 +54,23 @@ def test_whatever_the_contrast(tissue, change):
     assert looks(change(tissue)) == 1
 
 
+@pytest.mark.parametrize("value", [0, 255])
+@pytest.mark.parametrize("factor", [0.5, 1])
+def test_a_frame_is_no_membrane(tissue, value, factor):
+    section = at(tissue, factor)
+    framed = np.pad(section, 100, constant_values=value)
+    turned = ndimage.rotate(section, 17, order=1, cval=value)
+    expected = pytest.approx(1 / factor, rel=0.15)
+    assert looks(framed) == expected
+    assert looks(turned) == expected
+    assert looks(255 - turned) == expected
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.float64])
+def test_whatever_the_offset(tissue, dtype):
+    assert looks(at(tissue, 0.5).astype(dtype) + dtype(4e9)) == pytest.approx(2, rel=0.15)
+
+
 @pytest.mark.parametrize("factor", [0.85, 1, 1.2])
 def test_about_the_same_is_the_same(tissue, factor):
     assert looks(at(tissue, factor)) == 1
@@ -100,9 +118,9 @@ def test_where_the_share_of_sure_membrane_stops_rising(right):
         map_.reshape(-1)[: round(sure * map_.size)] = 1
         return map_
 
-    ruler = np.tile(np.arange(2048), (2048, 1))
-    assert likely_enlargement([ruler], map_of) == pytest.approx(right, rel=0.1)
-    assert likely_enlargement([ruler], np.zeros_like) is None
+    ruler = np.tile(np.arange(2048.0), (2048, 1))
+    assert likely_enlargement(ruler, map_of) == pytest.approx(right, rel=0.1)
+    assert likely_enlargement(ruler, np.zeros_like) is None
 
 
 def test_a_network_that_is_never_sure_is_not_asked():
@@ -114,7 +132,7 @@ def test_a_network_that_is_never_sure_is_not_asked():
         map_.reshape(-1)[: round(min(0.35, factor) * map_.size)] = 1
         return map_
 
-    assert likely_enlargement([np.tile(np.arange(2048), (2048, 1))], map_of) is None
+    assert likely_enlargement(np.tile(np.arange(2048.0), (2048, 1)), map_of) is None
 
 
 def test_cells_as_if_the_size_had_been_told():

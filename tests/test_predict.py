@@ -19,13 +19,16 @@ from axolemma.predict import (
     neighbours,
     normalise,
     place,
-    polarity_of,
     predict_part,
     predict_section,
     ready,
 )
 from axolemma.quality import Contrast
 from axolemma.sampling import resampled, samples
+
+
+def polarity_of(stack, **options):
+    return predict_room.polarity_of(lambda box: stack[box.slices], stack.shape, **options)
 
 
 def resized(sections, shape):
@@ -395,6 +398,43 @@ def test_polarity_is_seen_whatever_the_contrast(change):
     section = change(phantom_pairs((1, 384, 384)).images[0] / 255.0)
     assert polarity_of(section[None]) == "dark"
     assert polarity_of(1 - section[None]) == "bright"
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        lambda s: (2000 + 0.12 * s).astype(np.uint16),
+        lambda s: (20000 - 200 + s).astype(np.int16),
+        lambda s: s.astype(np.uint32) + 4_000_000_000,
+        lambda s: s.astype(np.float32) / 255 + 1e3,
+        lambda s: np.rint(120 + s / 50).astype(np.uint8),
+        lambda s: s - 1e6,
+    ],
+    ids=["12 bits", "int16", "uint32", "float", "five levels", "negative"],
+)
+@pytest.mark.parametrize("magnification", [0.5, 1.0, 2.0])
+def test_polarity_does_not_depend_on_the_offset(scale, magnification):
+    """A camera's grey values have an offset of many deviations."""
+    side = round(384 / magnification)
+    section = resized(phantom_pairs((1, 384, 384)).images, (side, side))[0].astype(float)
+    for polarity, values in (("dark", section), ("bright", 255 - section)):
+        assert polarity_of(scale(values)[None], magnification=magnification) == polarity
+
+
+def test_polarity_is_that_of_most_of_the_tissue():
+    stack = phantom_pairs((5, 256, 256)).images
+    for wrong in (255 - stack[2], np.random.default_rng(0).integers(126, 131, (256, 256))):
+        some = stack.copy()
+        some[2] = wrong
+        assert polarity_of(some) == "dark"
+        assert polarity_of(255 - some) == "bright"
+    resin = np.random.default_rng(0).normal(200, 4, (1, 256, 1700))
+    resin[:, :, :256] = stack[:1]
+    framed = np.full((1, 900, 900), 255, np.uint8)
+    framed[:, 300:556, 300:556] = stack[:1]
+    for section in (resin, framed):
+        assert polarity_of(section) == "dark"
+        assert polarity_of(255 - section) == "bright"
 
 
 def test_without_lines_membranes_are_taken_for_dark():

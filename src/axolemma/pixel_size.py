@@ -8,10 +8,10 @@ differ little between tissues, contrasts and networks; what comes after depends 
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from axolemma.sampling import resampled, samples
 
@@ -39,27 +39,31 @@ _LEAST_SURE = 0.42
 #: tissues look that much finer than others.
 _ALIKE = 1.4
 
+#: Pixels beside what is no tissue that are not looked at: its edge is no membrane.
+_BESIDE = 6
+
 
 def likely_enlargement(
-    sections: Sequence[NDArray[Any]], map_of: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    section: NDArray[np.float32],
+    map_of: Callable[[NDArray[np.float32]], NDArray[np.float32]],
 ) -> float | None:
-    """Return the factor that likely brings sections to the size that a network learned at.
+    """Return the factor that likely brings a section to the size that a network learned at.
 
     Parameters
     ----------
-    sections
-        One or a few (Y, X), any real dtype; the middle `LOOKED_AT` pixels suffice.
+    section
+        (Y, X), NaN where there is no tissue; the middle `LOOKED_AT` pixels suffice.
     map_of
         Gives the membrane map (Y, X) in [0, 1] of a section of any size.
 
     Returns
     -------
     float or None
-        From 1/4 to 4; 1 where they seem to have about that size, None where they cannot be judged.
+        From 1/4 to 4; 1 where it seems to have about that size, None where it cannot be judged.
     """
     sure: list[tuple[float, float]] = []
     for factor in _FACTORS:
-        share = _share(sections, factor, map_of)
+        share = _share(section, factor, map_of)
         if share is None:
             continue
         if sure and sure[-1][1] > _LEAST_SURE and share < _RISES * sure[-1][1]:
@@ -81,31 +85,34 @@ def _judged(sure: Sequence[tuple[float, float]]) -> float | None:
 
 
 def _share(
-    sections: Sequence[NDArray[Any]],
+    section: NDArray[np.float32],
     factor: float,
     map_of: Callable[[NDArray[np.float32]], NDArray[np.float32]],
 ) -> float | None:
-    """Return the share of membrane that a network is sure of; None where sections are too small."""
-    sure = unsure = 0
+    """Return the share of membrane that a network is sure of; None where a section is too small."""
     times = 2 ** max(0, math.floor(-1 - math.log2(factor)))
-    for section in sections:
-        sides = [min(side, math.ceil(_MOST / factor)) for side in section.shape]
-        if min(sides) * factor < _LEAST:
-            return None
-        first = [(side - part) // 2 for side, part in zip(section.shape, sides, strict=True)]
-        part = section[tuple(slice(a, a + b) for a, b in zip(first, sides, strict=True))]
-        part = _coarse(part, times)
-        new = [round(side * factor * times) for side in part.shape]
-        rows, columns = (samples(0, b, a, b) for a, b in zip(part.shape, new, strict=True))
-        y, x = (slice(*axis.span) for axis in (rows, columns))
-        shown = map_of(resampled(part[None, y, x], rows, columns)[0])
-        sure += int((shown > _SURE).sum())
-        unsure += int(((shown > _UNSURE) & (shown <= _SURE)).sum())
+    sides = [min(side, math.ceil(_MOST / factor)) for side in section.shape]
+    if min(sides) * factor < _LEAST:
+        return None
+    first = [(side - part) // 2 for side, part in zip(section.shape, sides, strict=True)]
+    part = section[tuple(slice(a, a + b) for a, b in zip(first, sides, strict=True))]
+    part = _coarse(part, times)
+    new = [round(side * factor * times) for side in part.shape]
+    rows, columns = (samples(0, b, a, b) for a, b in zip(part.shape, new, strict=True))
+    y, x = (slice(*axis.span) for axis in (rows, columns))
+    grey = resampled(part[None, y, x], rows, columns)[0]
+    hidden = np.isnan(grey)
+    grey[hidden] = 0
+    shown = map_of(grey)
+    if hidden.any():
+        shown = np.where(ndimage.binary_dilation(hidden, iterations=_BESIDE), 0, shown)
+    sure = int((shown > _SURE).sum())
+    unsure = int(((shown > _UNSURE) & (shown <= _SURE)).sum())
     return sure / (sure + unsure) if sure + unsure else 0.0
 
 
-def _coarse(section: NDArray[Any], times: int) -> NDArray[Any]:
-    """Average squares of so many pixels along a side, without a copy of the whole in floats."""
+def _coarse(section: NDArray[np.float32], times: int) -> NDArray[np.float32]:
+    """Average squares of so many pixels along a side."""
     if times == 1:
         return section
     height, width = (side // times for side in section.shape)
@@ -113,4 +120,4 @@ def _coarse(section: NDArray[Any], times: int) -> NDArray[Any]:
     for y in range(times):
         for x in range(times):
             total += section[y : y + height * times : times, x : x + width * times : times]
-    return total / times**2
+    return np.asarray(total / times**2, np.float32)

@@ -55,6 +55,8 @@ __all__ = [
 
 #: Gives a part (Y, X) of a section and its neighbours, (C, Y, X), any real dtype.
 Read = Callable[[Box], NDArray[Any]]
+#: Gives a part (Z, Y, X) of a stack, any real dtype.
+ReadStack = Callable[[Box], NDArray[Any]]
 #: By what each section of a part is normalised.
 Levels = Sequence[Contrast]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
@@ -89,9 +91,13 @@ _NO_MEMORY = ("can't allocate memory", "bad_alloc", "ALLOC_FAILED")
 #: The dtypes that torch converts on any device; others are converted before they get there.
 _TRAVELLING = [np.dtype(name) for name in "bBhHilfd"]
 
-#: What tells the polarity: the largest side in pixels of the part of a section that is looked at,
-#: the smoothing of its lines in a network's pixels, and the ratio from which one kind prevails.
-_GLANCE, _LINE, _CLEARLY = 1024, 2.5, 1.1
+#: What tells the polarity: by how much lines are smoothed, in a network's pixels (what tells more
+#: counts, for the size of pixels may not be known), and the ratio from which one kind prevails.
+_LINES, _CLEARLY = (2.5, 5.0), 1.1
+
+#: Windows along a side of a section that are looked at for that, their least and their largest side
+#: in a network's pixels, and the share of padding from which one shows nothing.
+_SPREAD, _LEAST_WINDOW, _MOST_WINDOW, _MOST_PADDING = 4, 96, 256, 0.7
 
 #: Pixels are brought to the model's size where theirs differs by more than this factor, and are
 #: taken for a mistake beyond the other one.
@@ -278,7 +284,7 @@ def pixel_text(voxel_size: tuple[float, float, float]) -> str:
 
 def enlargement_by_look(
     network: nn.Module,
-    read: Callable[[Box], NDArray[Any]],
+    read: ReadStack,
     shape: tuple[int, ...],
     *,
     polarity: Literal["auto"] | Polarity = "auto",
@@ -305,15 +311,13 @@ def enlargement_by_look(
     Returns
     -------
     float or None
-        See `pixel_size.likely_enlargement`.
+        The median of what `pixel_size.likely_enlargement` says of the sections.
     """
-    places = sorted({shape[0] // 4, shape[0] // 2, 3 * shape[0] // 4})
-    sections = [glance(read, shape, z, LOOKED_AT)[0] for z in places]
-    sections = [section for section in sections if np.isfinite(section).all()]
+    seen = (glance(read, shape, z, LOOKED_AT)[0] for z in _looked_at(shape[0]))
+    sections = [section for part in seen if (section := _without_padding(part)) is not None]
     if not sections:
         return None
-    if polarity == "auto":
-        polarity = polarity_of(sections[len(sections) // 2][None], magnification=magnification)
+    polarity = choose_polarity(polarity, read, shape, magnification=magnification)
     where = choose_device(device)
     network = ready(network, where, choose_precision(precision, where))
 
@@ -330,10 +334,24 @@ def enlargement_by_look(
                     device=device,
                 )
             )
-        except InputError:  # Nothing is to be seen in the middle of this section.
+        except InputError:  # Nothing is to be seen in this part of the section.
             return np.zeros(section.shape, np.float32)
 
-    return likely_enlargement(sections, map_of)
+    found = [likely_enlargement(section, map_of) for section in sections]
+    known = [factor for factor in found if factor is not None]
+    return float(np.median(known)) if known else None
+
+
+def _without_padding(section: NDArray[Any]) -> NDArray[np.float32] | None:
+    """Normalise a section, with NaN for padding; None where nothing is to be seen."""
+    try:
+        by = contrast_of(section)
+    except InputError:
+        return None
+    found, outside = normalise(section, by), padded(section, by.padding)
+    if outside is not None:
+        found[outside] = np.nan
+    return found
 
 
 def neighbours(z: int, context: int, count: int) -> NDArray[np.int64]:
@@ -352,47 +370,98 @@ def _checked(stack: NDArray[Any], z: int, context: int) -> list[Contrast]:
         raise InputError(f"section {z}: {error}") from None
 
 
-def glance(
-    read: Callable[[Box], NDArray[Any]], shape: tuple[int, ...], z: int, side: int = _GLANCE
-) -> NDArray[Any]:
-    """Return the middle of section `z` of a volume, (1, Y, X): what `polarity_of` looks at."""
+def glance(read: ReadStack, shape: tuple[int, ...], z: int, side: int) -> NDArray[Any]:
+    """Return the middle of section `z` of a volume, (1, Y, X)."""
     sides = [(max(0, (whole - side) // 2), (whole + side) // 2) for whole in shape[1:]]
     box = Box((z, *(a for a, _ in sides)), (z + 1, *(b for _, b in sides)))
     return read(box.clip(Box.of(shape)))
 
 
-def polarity_of(stack: NDArray[Any], *, magnification: float = 1.0) -> Polarity:
+def polarity_of(read: ReadStack, shape: tuple[int, ...], *, magnification: float = 1.0) -> Polarity:
     """Say whether the membranes of a stack are dark, as networks learn them, or bright.
 
     Membranes are the lines of a section, so the strength of its dark lines is compared with that of
     its bright ones: lines are where the smoothed grey values bend across (one eigenvalue of their
     Hessian) and not along. Unlike the histogram this does not depend on how the contrast was set.
-    Where neither is clearly stronger membranes are taken for dark.
+    Windows all over three sections are looked at, in each of these the half with the strongest
+    lines counts: elsewhere may be resin. Where neither is clearly stronger membranes are taken for
+    dark.
 
     Parameters
     ----------
-    stack
-        Sections (Z, Y, X), any real dtype. The middle of the middle one is looked at.
+    read
+        Gives a part of the stack, (Z, Y, X), of any real dtype.
+    shape
+        Of the stack, (Z, Y, X).
     magnification
-        Factor by which a network wants them enlarged.
+        Factor by which a network wants the sections enlarged.
     """
-    part = glance(lambda box: stack[box.slices], stack.shape, len(stack) // 2)[0]
-    part = part.astype(np.float32)
-    width = _LINE / magnification
+    rows, columns = (_windows(side, magnification) for side in shape[1:])
+    places = [Box((0, y, x), (1, y + a, x + b)) for y, a in rows for x, b in columns]
+    told: dict[float, list[float]] = {width: [] for width in _LINES}
+    for z in _looked_at(shape[0]):
+        parts = [read(box.moved((z, 0, 0)))[0] for box in places]
+        for width, votes in told.items():
+            found = [_lines(part, width / magnification) for part in parts]
+            seen = sorted((lines for lines in found if lines is not None), reverse=True)
+            if seen:
+                strongest = seen[: -(-len(seen) // 2)]
+                votes.append(float(np.median([vote for _, vote in strongest])))
+    clearest = max(
+        (float(np.median(votes)) for votes in told.values() if votes), key=abs, default=0
+    )
+    return "bright" if clearest > math.log(_CLEARLY) else "dark"
+
+
+def _looked_at(depth: int) -> list[int]:
+    """Return the sections by which a stack is judged."""
+    return sorted({depth // 4, depth // 2, 3 * depth // 4})
+
+
+def _windows(side: int, magnification: float) -> list[tuple[int, int]]:
+    """Return start and length of a few windows along a side, evenly spread."""
+    count = max(1, min(_SPREAD, int(side * magnification) // _LEAST_WINDOW))
+    length = min(side // count, math.ceil(_MOST_WINDOW / magnification))
+    return [(round(n), length) for n in np.linspace(0, side - length, count)]
+
+
+def _lines(part: NDArray[Any], width: float) -> tuple[float, float] | None:
+    """Return how strong the lines of a part of a section are, and how much more bright ones.
+
+    The latter as the logarithm of a ratio. None where nothing is to be seen.
+    """
+    try:
+        by = contrast_of(part)
+    except InputError:
+        return None
+    outside = padded(part, by.padding)
+    if outside is not None and outside.mean() > _MOST_PADDING:
+        return None
+    grey = normalise(part, by)
     yy, xy, xx = (
-        ndimage.gaussian_filter(part, width, order=order) for order in ((2, 0), (1, 1), (0, 2))
+        ndimage.gaussian_filter(grey, width, order=order) for order in ((2, 0), (1, 1), (0, 2))
     )
     middle, spread = (yy + xx) / 2, np.hypot((yy - xx) / 2, xy)
     # Half of what the eigenvalues, middle ± spread, differ by in size; dark lines bend upwards.
     line = np.minimum(np.abs(middle), spread) ** 2
-    return "bright" if line[middle < 0].sum() > _CLEARLY * line[middle > 0].sum() else "dark"
+    if outside is not None:
+        line[ndimage.binary_dilation(outside, iterations=math.ceil(3 * width))] = 0
+    bright, dark = (float(line[way].sum(dtype=np.float64)) for way in (middle < 0, middle > 0))
+    if bright + dark == 0:
+        return None
+    least = np.finfo(np.float32).tiny
+    return (bright + dark) * by.deviation**2, math.log((bright + least) / (dark + least))
 
 
 def choose_polarity(
-    wish: Literal["auto"] | Polarity, stack: NDArray[Any], *, magnification: float = 1.0
+    wish: Literal["auto"] | Polarity,
+    read: ReadStack,
+    shape: tuple[int, ...],
+    *,
+    magnification: float = 1.0,
 ) -> Polarity:
     """Return the polarity that was wished for, or that of `polarity_of` for ``"auto"``."""
-    return polarity_of(stack, magnification=magnification) if wish == "auto" else wish
+    return polarity_of(read, shape, magnification=magnification) if wish == "auto" else wish
 
 
 def membrane_map(

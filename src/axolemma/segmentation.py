@@ -254,7 +254,9 @@ def _segmented(
         )
     pixel = enlargement or 1.0
     magnification = model.info.magnification * pixel
-    found = choose_polarity(settings.polarity, seen, magnification=magnification)
+    found = choose_polarity(
+        settings.polarity, lambda box: seen[box.slices], seen.shape, magnification=magnification
+    )
     where = choose_device(settings.device)
     sight: dict[str, Any] = {
         "polarity": found,

@@ -108,7 +108,12 @@ def suggest(
     poses = posed_maps(
         loaded.network,
         stack,
-        polarity=choose_polarity(chosen.polarity, stack, magnification=magnification),
+        polarity=choose_polarity(
+            chosen.polarity,
+            lambda box: stack[box.slices],
+            stack.shape,
+            magnification=magnification,
+        ),
         context=info.context,
         magnification=magnification,
         precision=precision,

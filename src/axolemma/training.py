@@ -26,7 +26,7 @@ from axolemma.engines.cores import cores
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import parse_slices
 from axolemma.labels import IGNORED
-from axolemma.metrics import TOLERANCE, evaluate, steady_choice
+from axolemma.metrics import evaluate, steady_choice
 from axolemma.modelfile import Model, ModelInfo, load_model, save_model, state_hash
 from axolemma.objects import BOUNDARIES, BOUNDARY, contacts, fragments, merge
 from axolemma.padding import padded
@@ -63,6 +63,10 @@ PASSES, LEAST_STEPS = 270, 3000
 
 #: Sections at most to judge by where none are held out, and to choose the boundary from.
 MOST_JUDGED, MOST_CHOOSING = 5, 12
+
+#: Validations that differ by less are taken for equal; by twice that, the later weights were taken
+#: too often (docs/experiments.md).
+_AS_GOOD = 0.0025
 
 #: Standard deviations by which membranes are brighter or darker where a section tells its polarity.
 _TOLD = 0.1
@@ -1025,6 +1029,6 @@ def _keep_best(state: State, found: dict[str, float], average: nn.Module, best: 
     state.v_rand = found["v_rand"]
     both = (found["v_rand"] + found["v_info"]) / 2
     # The later of two that can hardly be told apart: it has seen more.
-    if both >= state.best - TOLERANCE:
+    if both >= state.best - _AS_GOOD:
         state.best = max(both, state.best)
         best.load_state_dict(average.state_dict())

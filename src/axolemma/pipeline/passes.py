@@ -56,8 +56,9 @@ from axolemma.pipeline.works import (
     keep_cells,
     keep_numbers,
     of_section,
+    read_usable,
 )
-from axolemma.predict import choose_device, choose_polarity, enlargement, glance
+from axolemma.predict import choose_device, choose_polarity, enlargement
 from axolemma.segmentation import BLUR, SMALLEST, SMOOTHING, notes_on
 from axolemma.settings import SegmentSettings
 from axolemma.uncertainty import HIGHEST, uncertainty_halo
@@ -184,7 +185,8 @@ def _passes(
     magnification = info.magnification * pixel
     polarity = choose_polarity(
         settings.polarity,
-        glance(job.source.read, job.source.shape, job.first + usable[len(usable) // 2]),
+        partial(read_usable, job.source, job.first, tuple(usable)),
+        (len(usable), *job.source.shape[1:]),
         magnification=magnification,
     )
     notes = notes_on(

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -137,12 +137,15 @@ class Size:
         """Return the factor by which sections are to be enlarged for the model."""
         shape = (len(self.usable), *self.source.shape[1:])
         model = _loaded(self.model, self.device, "fp32")
-        found = likely_size(self._read, shape, model, polarity=self.polarity, device=self.device)
+        read = partial(read_usable, self.source, self.first, self.usable)
+        found = likely_size(read, shape, model, polarity=self.polarity, device=self.device)
         return {"factor": np.array([found or 1.0])}
 
-    def _read(self, box: Box) -> NDArray[Any]:
-        z = self.first + self.usable[box.start[0]]
-        return self.source.read(Box((z, *box.start[1:]), (z + 1, *box.stop[1:])))
+
+def read_usable(source: Volume, first: int, usable: tuple[int, ...], box: Box) -> NDArray[Any]:
+    """Read a part of one of the sections that are not left out, counted from `first`."""
+    z = first + usable[box.start[0]]
+    return source.read(Box((z, *box.start[1:]), (z + 1, *box.stop[1:])))
 
 
 @dataclass(frozen=True, slots=True)
