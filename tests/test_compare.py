@@ -271,6 +271,18 @@ def test_folds(folds, count, blocks):
     assert [(block[0], block[-1]) for block in held_out(folds, count)] == blocks
 
 
+def test_two_do_not_compare_in_one_folder(pairs, tmp_path, invented):
+    options = {"models": "resunet", "seeds": 1, "steps": 1}
+
+    def again(_):
+        with pytest.raises(InputError, match="another run is at work here"):
+            compare(pairs, out=tmp_path, **options)
+
+    found = compare(pairs, out=tmp_path, report=again, **options)
+    assert len(found.rows) == 1
+    assert len(compare(pairs, out=tmp_path, **options).rows) == 1
+
+
 def test_what_nobody_annotated_is_not_to_be_tested(pairs, tmp_path, invented):
     truth = pairs.truth.copy()
     truth[7] = IGNORED

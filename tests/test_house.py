@@ -30,6 +30,7 @@ STOREYS = (
         "charts",
         "windows",
         "engines",
+        "lock",
     ),
     ("models", "losses", "measure", "quality", "pixel_size", "view", "convert"),
     ("compiled", "datasets", "modelfile", "predict", "evaluation", "runs", "distributed", "replay"),
@@ -61,6 +62,7 @@ WITHOUT_TORCH = (
     "uncertainty",
     "engines",
     "volume",
+    "lock",
 )
 
 

@@ -18,6 +18,7 @@ from axolemma.engines import engine_from
 from axolemma.errors import ImageError, IncompleteError, InputError, SettingsError
 from axolemma.geometry import Box
 from axolemma.images import create_zarr, open_volume, open_zarr, read, traces, write_tiff
+from axolemma.lock import Lock
 from axolemma.modelfile import load_model, save_model
 from axolemma.objects import link_cells, segment_cells
 from axolemma.pipeline import outlook, segment_volume
@@ -26,7 +27,6 @@ from axolemma.quality import as_dict, check_stack
 from axolemma.segmentation import segment
 from axolemma.settings import SegmentSettings, check
 from axolemma.uncertainty import HIGHEST, uncertainty_map
-from axolemma.volume.lock import Lock
 
 pytest.importorskip("zarr")
 

@@ -20,7 +20,7 @@ from axolemma.labels import IGNORED
 from axolemma.metrics import evaluate
 from axolemma.modelfile import load_model, state_hash
 from axolemma.objects import BOUNDARIES, BOUNDARY
-from axolemma.runs import State
+from axolemma.runs import LOCK, State
 from axolemma.segmentation import segment
 from axolemma.settings import TrainSettings, check
 from axolemma.training import fit, split
@@ -720,6 +720,20 @@ def test_two_truths_that_differ_where_nothing_counts_give_the_same_run(partial, 
         )
         hashes.add(state_hash(model.network))
     assert len(hashes) == 1
+
+
+def test_two_do_not_train_in_one_folder(pairs, tmp_path):
+    asked = []
+
+    def again(_):
+        if not asked:
+            asked.append(1)
+            with pytest.raises(InputError, match=r"run: another run is at work here, process \d+"):
+                fit(pairs, settings(steps=2), tmp_path / "run")
+
+    fit(pairs, settings(steps=2), tmp_path / "run", say=again, report=again)
+    assert asked
+    assert not (tmp_path / "run" / LOCK).exists()
 
 
 def test_crops_hold_what_is_annotated(partial, monkeypatch, tmp_path):

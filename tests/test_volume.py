@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from axolemma import lock
 from axolemma.engines import Serial, engine_from
 from axolemma.errors import (
     AxolemmaError,
@@ -23,7 +24,7 @@ from axolemma.errors import (
     SettingsError,
 )
 from axolemma.geometry import Box, grid
-from axolemma.volume import Ledger, lock, plan, run
+from axolemma.volume import Ledger, plan, run
 from axolemma.volume import ledger as ledger_module
 from axolemma.volume.ledger import pack, unpack
 from volume_toys import Copy, Gather

@@ -22,9 +22,13 @@ from torch import Tensor, nn
 from axolemma._version import __version__
 from axolemma.errors import InputError, SettingsError
 from axolemma.images import replacing
+from axolemma.lock import Lock
 from axolemma.settings import TrainSettings
 
-__all__ = ["Metrics", "State", "Weights", "load_state", "open_run", "save_state"]
+__all__ = ["LOCK", "Metrics", "State", "Weights", "load_state", "open_run", "save_state"]
+
+#: The file in a run's folder that whoever trains there holds; gone once the run is finished.
+LOCK = ".lock"
 
 #: What may change when a run goes on: where the data and the start's weights lie (not what they
 #: are), how often to save.
@@ -84,15 +88,20 @@ class Metrics:
 
 def open_run(
     run: Path, settings: TrainSettings, *, data_sha256: str, start_sha256: str | None = None
-) -> Path:
+) -> Lock:
     """Make the folder, or check that it belongs to a run of the same settings, data and start.
+
+    Returns
+    -------
+    Lock
+        Which keeps another process from training there as long as it is held.
 
     Raises
     ------
     SettingsError
         If the run there has other settings, other data or began with other weights.
     InputError
-        If something else is there, or the folder cannot be made.
+        If something else is there, the folder cannot be made, or another process trains there.
     """
     asked = settings.model_dump(mode="json", by_alias=True) | {"data_sha256": data_sha256}
     if start_sha256 is not None:
@@ -108,7 +117,7 @@ def open_run(
                         f"{asked.get(key)!r}; repeat its settings to go on, or choose another "
                         "folder"
                     )
-            return run
+            return Lock(run / LOCK)
         # Files whose names begin with a dot are left by a kill or by the system's file browser.
         if run.is_dir() and any(not f.name.startswith(".") for f in run.iterdir()):
             raise InputError(f"{run}: this folder holds other files; choose a new one for the run")
@@ -122,10 +131,11 @@ def open_run(
         raise InputError(
             f"{file}: this is no run's settings file; choose another folder"
         ) from error
+    lock = Lock(run / LOCK)
     with replacing(file) as partial:
         text = json.dumps({"axolemma": __version__, "settings": asked}, indent=2)
         partial.write_text(text, encoding="utf-8")
-    return run
+    return lock
 
 
 def save_state(run: Path, state: State, weights: Weights) -> None:

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -46,7 +47,7 @@ from axolemma.predict import (
 )
 from axolemma.quality import Contrast, contrast_of
 from axolemma.replay import Replayed
-from axolemma.runs import Metrics, State, Weights, load_state, open_run, save_state
+from axolemma.runs import LOCK, Metrics, State, Weights, load_state, open_run, save_state
 from axolemma.settings import TrainSettings, check
 
 __all__ = ["Laps", "Progress", "begin", "enough_steps", "fit", "schedule", "split", "train"]
@@ -274,6 +275,24 @@ def fit(
     """
     if not team.first:
         report, say = (lambda _: None), (lambda _: None)
+    with ExitStack() as held:
+        model = _fit(data, settings, Path(run), report, say, lap, team, held)
+    if team.first:
+        (Path(run) / LOCK).unlink(missing_ok=True)
+    return model
+
+
+def _fit(
+    data: Pairs,
+    settings: TrainSettings,
+    run: Path,
+    report: Callable[[Progress], None],
+    say: Callable[[str], None],
+    lap: Callable[[str], None],
+    team: Team,
+    held: ExitStack,
+) -> Model:
+    """Train as `fit` does, with the run's folder locked until `held` ends."""
     used, chosen = split(settings, len(data.images))
     # From here on there are the used sections only, numbered from 0: nothing else can leak in.
     data = data.slices(used)
@@ -312,16 +331,11 @@ def fit(
     frames = [
         padded(section, one.padding) for section, one in zip(data.images, levels, strict=True)
     ]
-    run = Path(run)
-    team.led(
-        partial(
-            open_run,
-            run,
-            settings,
-            data_sha256=data_hash(images, truth),
-            start_sha256=None if start is None else state_hash(start.network),
-        )
-    )
+    hashes: dict[str, Any] = {
+        "data_sha256": data_hash(images, truth),
+        "start_sha256": None if start is None else state_hash(start.network),
+    }
+    team.led(lambda: held.enter_context(open_run(run, settings, **hashes)))
     if (run / "model.safetensors").is_file():
         (run / "state.safetensors").unlink(missing_ok=True)
         say(f"the run in {run} is finished already")

@@ -21,7 +21,9 @@ from axolemma.compare.table import ranked
 from axolemma.datasets import Pairs, data_hash
 from axolemma.errors import InputError, SettingsError
 from axolemma.labels import IGNORED
+from axolemma.lock import Lock
 from axolemma.predict import choose_device
+from axolemma.runs import LOCK
 from axolemma.settings import CompareSettings, TrainSettings, check
 
 #: Settings of a training that the comparison sets.
@@ -111,7 +113,8 @@ def run_comparison(
     SettingsError
         If the settings are wrong or differ from those of the comparison that is there.
     InputError
-        If the folder holds something else or cannot be made.
+        If the folder holds something else or cannot be made, another process compares there, or
+        nothing is annotated in a section that is to be tested.
     """
     blocks = held_out(settings.folds, len(data))
     shared = _check(settings, blocks, jobs, devices)
@@ -128,6 +131,21 @@ def run_comparison(
         "data_sha256": data_hash(data.images, data.truth),
     }
     open_folder(out, asked)
+    with Lock(out / LOCK):
+        _run_missing(data, settings, out, asked, jobs, devices, report)
+    return load(out)
+
+
+def _run_missing(
+    data: Pairs,
+    settings: CompareSettings,
+    out: Path,
+    asked: dict[str, Any],
+    jobs: int,
+    devices: Sequence[str],
+    report: Callable[[CellProgress], None],
+) -> None:
+    """Run the cells that are not finished."""
     cells = all_cells(asked)
     board = Board(report, len(cells))
     todo = [cell for cell in cells if not (cell_folder(out, cell) / "result.json").is_file()]
@@ -158,7 +176,6 @@ def run_comparison(
             board.stop()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return load(out)
 
 
 def load(out: str | Path) -> Comparison:

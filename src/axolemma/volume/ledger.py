@@ -50,7 +50,7 @@ from numpy.typing import NDArray
 from axolemma._version import __version__
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import replacing
-from axolemma.volume.lock import Lock
+from axolemma.lock import Lock
 
 __all__ = ["WINDOW", "Ledger", "Pass", "Shelf", "Tables", "pack", "unpack"]
 

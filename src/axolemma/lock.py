@@ -15,6 +15,7 @@ import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from axolemma.errors import InputError
 
@@ -25,7 +26,7 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.E
 
 
 class Lock:
-    """Hold `file` until `release`, or until this process ends.
+    """Hold `file` until `release`, the end of a ``with`` block or that of this process.
 
     Raises
     ------
@@ -43,6 +44,12 @@ class Lock:
         except BaseException:
             os.close(self._handle)
             raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def release(self) -> None:
         """Let others in."""
