@@ -398,18 +398,16 @@ def polarity_of(read: ReadStack, shape: tuple[int, ...], *, magnification: float
     """
     rows, columns = (_windows(side, magnification) for side in shape[1:])
     places = [Box((0, y, x), (1, y + a, x + b)) for y, a in rows for x, b in columns]
-    told: dict[float, list[float]] = {width: [] for width in _LINES}
+    widths = [width / magnification for width in _LINES]
+    votes: list[list[float]] = [[] for _ in widths]
     for z in _looked_at(shape[0]):
-        parts = [read(box.moved((z, 0, 0)))[0] for box in places]
-        for width, votes in told.items():
-            found = [_lines(part, width / magnification) for part in parts]
-            seen = sorted((lines for lines in found if lines is not None), reverse=True)
-            if seen:
-                strongest = seen[: -(-len(seen) // 2)]
-                votes.append(float(np.median([vote for _, vote in strongest])))
-    clearest = max(
-        (float(np.median(votes)) for votes in told.values() if votes), key=abs, default=0
-    )
+        parts = (read(box.moved((z, 0, 0)))[0] for box in places)
+        seen = [lines for part in parts if (lines := _lines(part, widths))]
+        for of, parted in zip(votes, zip(*seen, strict=True), strict=False):
+            strongest = sorted(parted, reverse=True)[: -(-len(parted) // 2)]
+            of.append(float(np.median([vote for _, vote in strongest])))
+    each = [float(np.median(of)) for of in votes if of]
+    clearest = max(each, key=abs, default=0.0)
     return "bright" if clearest > math.log(_CLEARLY) else "dark"
 
 
@@ -425,32 +423,36 @@ def _windows(side: int, magnification: float) -> list[tuple[int, int]]:
     return [(round(n), length) for n in np.linspace(0, side - length, count)]
 
 
-def _lines(part: NDArray[Any], width: float) -> tuple[float, float] | None:
+def _lines(part: NDArray[Any], widths: Sequence[float]) -> list[tuple[float, float]]:
     """Return how strong the lines of a part of a section are, and how much more bright ones.
 
-    The latter as the logarithm of a ratio. None where nothing is to be seen.
+    The latter as the logarithm of a ratio; for each width. Empty where nothing is to be seen.
     """
     try:
         by = contrast_of(part)
     except InputError:
-        return None
+        return []
     outside = padded(part, by.padding)
     if outside is not None and outside.mean() > _MOST_PADDING:
-        return None
-    grey = normalise(part, by)
-    yy, xy, xx = (
-        ndimage.gaussian_filter(grey, width, order=order) for order in ((2, 0), (1, 1), (0, 2))
-    )
-    middle, spread = (yy + xx) / 2, np.hypot((yy - xx) / 2, xy)
-    # Half of what the eigenvalues, middle ± spread, differ by in size; dark lines bend upwards.
-    line = np.minimum(np.abs(middle), spread) ** 2
-    if outside is not None:
-        line[ndimage.binary_dilation(outside, iterations=math.ceil(3 * width))] = 0
-    bright, dark = (float(line[way].sum(dtype=np.float64)) for way in (middle < 0, middle > 0))
-    if bright + dark == 0:
-        return None
-    least = np.finfo(np.float32).tiny
-    return (bright + dark) * by.deviation**2, math.log((bright + least) / (dark + least))
+        return []
+    grey, least = normalise(part, by), float(np.finfo(np.float32).tiny)
+    found = []
+    for width in widths:
+        smooth = ndimage.gaussian_filter(grey, width)
+        inner = smooth[1:-1, 1:-1]
+        yy = smooth[2:, 1:-1] - 2 * inner + smooth[:-2, 1:-1]
+        xx = smooth[1:-1, 2:] - 2 * inner + smooth[1:-1, :-2]
+        xy = (smooth[2:, 2:] - smooth[2:, :-2] - smooth[:-2, 2:] + smooth[:-2, :-2]) / 4
+        middle, spread = (yy + xx) / 2, np.hypot((yy - xx) / 2, xy)
+        # Half of what the eigenvalues, middle ± spread, differ by in size; dark lines bend upwards.
+        line = np.minimum(np.abs(middle), spread) ** 2
+        if outside is not None:
+            beside = ndimage.binary_dilation(outside, iterations=math.ceil(3 * width))
+            line[beside[1:-1, 1:-1]] = 0
+        bright, dark = (float(line[way].sum(dtype=np.float64)) for way in (middle < 0, middle > 0))
+        strength = (bright + dark) * float(by.deviation) ** 2
+        found.append((strength, math.log((bright + least) / (dark + least))))
+    return found
 
 
 def choose_polarity(
