@@ -358,9 +358,8 @@ def test_imagej_axes_may_have_units_of_their_own(tmp_path):
     ("metadata", "match"),
     [
         ({"unit": "inch", "spacing": 1}, "in inches is one for printing"),
-        ({"unit": "micron"}, "incomplete"),
         ({"unit": "furlong", "spacing": 1}, "incomplete"),
-        ({"unit": "micron", "spacing": -1}, "incomplete"),
+        ({"unit": "micron", "yunit": "furlong"}, "incomplete"),
     ],
 )
 def test_unusable_voxel_size_is_said(tmp_path, metadata, match):
@@ -391,7 +390,46 @@ def test_ome_without_a_spacing_has_no_voxel_size(tmp_path):
     tifffile.imwrite(tmp_path / "a.ome.tif", noise(), metadata=metadata, **PLAIN)
     read = images.read(tmp_path / "a.ome.tif")
     assert read.voxel_size is None
-    assert "incomplete" in read.notes[0]
+    assert read.pixel_size == pytest.approx((4e3, 4e3))  # µm, where no unit is named
+    assert "no thickness of sections" in read.notes[0]
+
+
+@pytest.mark.parametrize("spacing", [{}, {"spacing": -1}])
+def test_imagej_without_a_spacing_has_a_pixel_size(tmp_path, spacing):
+    metadata = {"axes": "ZYX", "unit": "micron", **spacing}
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise(), imagej=True, resolution=(250, 125), metadata=metadata)
+    read = images.read(path)
+    assert read.voxel_size is None
+    assert read.pixel_size == pytest.approx((8, 4))
+    assert read.notes == (
+        "the file gives pixels of 8 × 4 nm (Y × X) and no thickness of sections: it is used for"
+        " what networks see, and results are written without a voxel size",
+    )
+    (tmp_path / "folder").mkdir()
+    for number in (0, 1):
+        tifffile.imwrite(
+            tmp_path / "folder" / f"{number}.tif",
+            noise()[0],
+            imagej=True,
+            resolution=(250, 250),
+            metadata={"unit": "micron"},
+        )
+    assert images.read(tmp_path / "folder").pixel_size == pytest.approx((4, 4))
+
+
+@pytest.mark.parametrize(
+    ("unit", "resolution", "size"),
+    [("CENTIMETER", 2.5e6, 4), ("INCH", 6.35e6, 4), ("INCH", 300, None), ("NONE", 1, None)],
+)
+def test_the_resolution_of_a_plain_tiff(tmp_path, unit, resolution, size):
+    path = tmp_path / "a.tif"
+    options = {"resolution": (resolution, resolution), "resolutionunit": unit}
+    tifffile.imwrite(path, noise()[0], photometric="minisblack", metadata=None, **options)
+    read = images.read(path)
+    assert read.voxel_size is None
+    assert read.pixel_size == (None if size is None else pytest.approx((size, size), rel=1e-6))
+    assert len(read.notes) == (size is not None)
 
 
 # --- colour, palettes, bits

@@ -70,7 +70,7 @@ def test_the_image_is_read_and_not_its_thumbnail(tmp_path):
         ((4, 4, 50), ("nm",) * 3, (50, 4, 4), None),
         ((0.004, 0.004, 0.05), ("µm", "\u03bcm", "um"), (50, 4, 4), None),
         ((40, 40, 500), ("Å",) * 3, (50, 4, 4), None),
-        ((4, 4, 1), ("nm", "nm", ""), None, "(Y 4 nm, X 4 nm) is incomplete and was not used"),
+        ((4, 4, 1), ("nm", "nm", ""), None, "pixels of 4 × 4 nm (Y × X) and no thickness"),
         ((4, 0, np.nan), ("nm",) * 3, None, "(X 4 nm) is incomplete"),
         ((1, 1, 1), ("",) * 3, None, None),
         ((), (), None, None),

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -366,6 +367,17 @@ def test_colours_are_stable_and_apart():
     # Of 64 bits, too.
     large = colours(np.array([2**40 + 7, 7, 2**64 - 1], np.uint64))
     assert len({tuple(c) for c in large.tolist()}) == 3
+
+
+def test_a_pixel_size_without_a_thickness_is_used(tissue, run, tmp_path):
+    """By the learned 4 nm sections of 8 nm are enlarged by 2; nobody knows their thickness."""
+    coarse = replace(tissue, voxel_size=None, pixel_size=(8.0, 8.0))
+    found, record = segment_stack(coarse, SegmentSettings(model=str(run)), tmp_path / "out")
+    assert found.enlargement == 2
+    assert record["voxel_size"] is None
+    assert read(tmp_path / "out" / "membrane.tif").voxel_size is None
+    told = SegmentSettings(model=str(run), voxel_size=(50, 4, 4))
+    assert segment_stack(coarse, told, tmp_path / "told")[0].enlargement == 1
 
 
 def test_colours_are_those_of_neuroglancer():

@@ -460,7 +460,7 @@ def segment(
 
     from axolemma.images import parse_slices
     from axolemma.modelfile import load_model
-    from axolemma.segmentation import likely_size, segment_stack
+    from axolemma.segmentation import likely_size, segment_stack, told_size
 
     stack = datasets.load_images(source)
     depth = len(stack.array)
@@ -474,7 +474,7 @@ def segment(
         lambda box: array[box.slices],
         array.shape,
         loaded,
-        told=settings.voxel_size or stack.voxel_size,
+        told=told_size(settings, stack),
         polarity=settings.polarity,
         device=settings.device,
     )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -61,6 +62,7 @@ __all__ = [
     "notes_on",
     "segment",
     "segment_stack",
+    "told_size",
     "write_segmentation",
 ]
 
@@ -325,6 +327,13 @@ def _segmented(
     )
 
 
+def told_size(settings: SegmentSettings, stack: Stack) -> tuple[float, float, float] | None:
+    """Return the ZYX size in nm that somebody told; Z is NaN where that is of pixels alone."""
+    if settings.voxel_size is None and stack.voxel_size is None and stack.pixel_size is not None:
+        return (math.nan, *stack.pixel_size)
+    return settings.voxel_size or stack.voxel_size
+
+
 def likely_size(
     read: Callable[[Box], NDArray[Any]],
     shape: tuple[int, ...],
@@ -464,13 +473,14 @@ def segment_stack(
         part = replace(stack, array=array)
         check_image(part, first=chosen.start, instead=", or say --bad-sections mask")
     voxel_size = settings.voxel_size or stack.voxel_size
-    settled = settings.model_copy(update={"voxel_size": voxel_size})
+    told = told_size(settings, stack)
+    settled = settings.model_copy(update={"voxel_size": told})
     suspect = [found for found in check_stack(array, first=chosen.start) if found.findings]
     with appearing(out, record="run.json", files=FILES, overwrite=overwrite) as partial:
         result = _segmented(array, model, settled, enlargement=enlargement, advance=advance)
         likely: float | None = result.enlargement
         usable = np.setdiff1d(np.arange(len(array)), result.masked)
-        if voxel_size is not None:
+        if told is not None:
             seen = array[usable] if result.masked else array
             likely = likely_size(
                 lambda box: seen[box.slices],
@@ -491,7 +501,7 @@ def segment_stack(
                 "notes": [
                     *stack.notes,
                     *notes_on(
-                        voxel_size,
+                        told,
                         model,
                         likely=likely,
                         polarity=(settings.polarity, result.polarity),

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axolemma.errors import ImageError
-from axolemma.images.stack import Stack, check_sections
+from axolemma.images.stack import Stack, check_sections, no_thickness, sized
 from axolemma.images.tiff import NANOMETRES
 
 __all__ = ["DM", "count_dm", "read_dm"]
@@ -92,8 +92,8 @@ def read_dm(path: Path, sections: Sequence[int] | None) -> Stack:
             pixels.astype(np.uint8) * 255,
             (*notes, "1-bit pixels were read as 0 and 255"),
         )
-    size, sized = _voxel_size(image)
-    return Stack(pixels, (0, 0), size, str(path), (*notes, *sized))
+    voxel_size, pixel_size, said = _voxel_size(image)
+    return Stack(pixels, (0, 0), voxel_size, str(path), (*notes, *said), pixel_size=pixel_size)
 
 
 def count_dm(path: Path) -> int:
@@ -150,8 +150,8 @@ def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 def _voxel_size(
     image: _Image,
-) -> tuple[tuple[float, float, float] | None, tuple[str, ...]]:
-    """Return the ZYX voxel size in nm and, where a part of it is missing or absurd, a note."""
+) -> tuple[tuple[float, float, float] | None, tuple[float, float] | None, tuple[str, ...]]:
+    """Return the ZYX voxel size in nm, or the YX pixel size, and a note where a part is missing."""
     told = [
         scale * NANOMETRES.get(unit.lower(), math.nan)
         for scale, unit, side in zip(image.scales, image.units, image.shape, strict=True)
@@ -159,15 +159,18 @@ def _voxel_size(
     ]
     sizes = [size if 0 < size < math.inf else math.nan for size in told]
     if all(map(math.isnan, sizes)):
-        return None, ()
-    if len(sizes) == 3 and not any(map(math.isnan, sizes)):
-        return (sizes[0], sizes[1], sizes[2]), ()
+        return None, None, ()
+    voxel, pixel = sized(([None] * 3 + sizes)[-3:])
+    if voxel is not None:
+        return voxel, None, ()
+    if pixel is not None:
+        return None, pixel, (no_thickness(pixel),)
     named = ", ".join(
         f"{axis} {size:g} nm"
         for axis, size in zip("ZYX"[-len(sizes) :], sizes, strict=True)
         if not math.isnan(size)
     )
-    return None, (f"the voxel size ({named}) is incomplete and was not used",)
+    return None, None, (f"the voxel size ({named}) is incomplete and was not used",)
 
 
 def _images(file: NDArray[np.uint8], path: Path) -> list[_Image]:

@@ -277,7 +277,7 @@ def _read_folder(folder: Path, sections: Sequence[int] | None) -> Stack:
     if left:
         told = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
         notes[f"files that are no sections in a folder were left out, {len(left)}: {told}"] = None
-    same = all(s.voxel_size == first.voxel_size for s in stacks)
+    same = all((s.voxel_size, s.pixel_size) == (first.voxel_size, first.pixel_size) for s in stacks)
     return Stack(
         np.concatenate([s.array for s in stacks]),
         (0, 0),
@@ -285,6 +285,7 @@ def _read_folder(folder: Path, sections: Sequence[int] | None) -> Stack:
         str(folder),
         (*notes,) if same else (*notes, "the sections disagree on the voxel size, none was taken"),
         first.holds if all(s.holds == first.holds for s in stacks) else None,
+        pixel_size=first.pixel_size if same else None,
     )
 
 

@@ -1,5 +1,6 @@
 """The value that reading returns, and the checks on it."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,9 @@ __all__ = [
     "check_image",
     "check_pair",
     "native",
+    "no_thickness",
     "parse_slices",
+    "sized",
     "span",
 ]
 
@@ -50,6 +53,8 @@ class Stack:
         The JSON object that our own files carry, empty for others.
     labels
         For a truth that was read from labels, those labels; `array` is then its membrane.
+    pixel_size
+        YX in nm where the file gives these but not the thickness of sections, else None.
     """
 
     array: NDArray[Any]
@@ -60,6 +65,26 @@ class Stack:
     holds: str | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
     labels: NDArray[Any] | None = None
+    pixel_size: tuple[float, float] | None = None
+
+
+def sized(
+    nm: Sequence[float | None],
+) -> tuple[tuple[float, float, float] | None, tuple[float, float] | None]:
+    """Return the voxel size, or else the pixel size, that lengths along Z, Y and X make up."""
+    z, y, x = (length if length and 0 < length < math.inf else None for length in nm)
+    if y is None or x is None:
+        return None, None
+    return (None, (y, x)) if z is None else ((z, y, x), None)
+
+
+def no_thickness(pixel_size: tuple[float, float]) -> str:
+    """Return the note on a file that gives a pixel size alone."""
+    y, x = pixel_size
+    return (
+        f"the file gives pixels of {y:.4g} × {x:.4g} nm (Y × X) and no thickness of sections: it is"
+        " used for what networks see, and results are written without a voxel size"
+    )
 
 
 def native(array: NDArray[Any]) -> NDArray[Any]:

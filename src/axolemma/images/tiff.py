@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from axolemma.errors import ImageError
 from axolemma.images.grey import opaque_grey
-from axolemma.images.stack import Stack, check_sections
+from axolemma.images.stack import Stack, check_sections, no_thickness, sized
 
 __all__ = ["NANOMETRES", "count_tiff", "read_tiff"]
 
@@ -26,6 +25,10 @@ NANOMETRES = {
     "µm": 1e3, "um": 1e3, "micron": 1e3, "microns": 1e3, "micrometer": 1e3, "micrometre": 1e3,
     "mm": 1e6, "millimeter": 1e6, "cm": 1e7, "centimeter": 1e7, "m": 1e9, "meter": 1e9,
 }  # fmt: skip
+
+#: What a plain TIFF's resolution counts pixels in, in nm; it is one for printing where pixels are
+#: larger than the last number.
+_RESOLUTIONS, _PRINTED = {2: 2.54e7, 3: 1e7}, 1e3
 
 SECTION_AXES = "ZTIQ"  # I and Q: pages whose axis the file does not name
 
@@ -39,14 +42,21 @@ def read_tiff(path: Path, sections: Sequence[int] | None) -> Stack:
     with _listening() as complaints, tifffile.TiffFile(path) as file:
         series, notes = _first_series(file)
         _check_whole(series, path)
-        voxel_size, said = _voxel_size(file)
+        voxel_size, pixel_size, said = _voxel_size(file)
         pixels, axed = _pixels(series, sections, path)
         heard = _heard(complaints, path)
         array, valued = _values(pixels, series[0].keyframe, str(path))
         card = _card(file)
     notes = (*notes, *said, *axed, *heard, *valued)
     return Stack(
-        array, (0, 0), voxel_size, str(path), notes, card.get("holds"), card.get("info", {})
+        array,
+        (0, 0),
+        voxel_size,
+        str(path),
+        notes,
+        card.get("holds"),
+        card.get("info", {}),
+        pixel_size=pixel_size,
     )
 
 
@@ -192,31 +202,46 @@ def _values(pixels: NDArray[Any], page: Any, source: str) -> tuple[NDArray[Any],
 
 def _voxel_size(
     file: Any,
-) -> tuple[tuple[float, float, float] | None, tuple[str, ...]]:
-    """Return the ZYX voxel size in nm and, where a part of it is missing or absurd, a note."""
+) -> tuple[tuple[float, float, float] | None, tuple[float, float] | None, tuple[str, ...]]:
+    """Return the ZYX voxel size in nm, or the YX pixel size, and a note where a part is missing."""
+    tags = file.pages.first.tags
+    if not file.is_ome and not file.is_imagej:
+        pixel = _resolution(tags)
+        return None, pixel, () if pixel is None else (no_thickness(pixel),)
     if file.is_ome:
         sizes, units = _ome_sizes(file.ome_metadata)
-    elif file.is_imagej:
-        meta, tags = file.imagej_metadata, file.pages.first.tags
+    else:
+        meta = file.imagej_metadata
         unit = meta.get("unit", "pixel")
         if unit in ("inch", "in"):
-            return None, ("a resolution in inches is one for printing and was not used",)
+            return None, None, ("a resolution in inches is one for printing and was not used",)
         sizes = (
             meta.get("spacing"),
             *(_inverse(tags.valueof(name)) for name in ("YResolution", "XResolution")),
         )
         # ImageJ names the units of the other axes where they differ from that of X.
         units = (meta.get("zunit", unit), meta.get("yunit", unit), unit)
-    else:
-        return None, ()
     if all(size is None for size in sizes) or "pixel" in units:
-        return None, ()
+        return None, None, ()
     factors = [NANOMETRES.get(_unit(unit)) for unit in units]
-    nm = [a * b for a, b in zip(sizes, factors, strict=True) if a is not None and b is not None]
-    if len(nm) == 3 and all(math.isfinite(size) and size > 0 for size in nm):
-        return (nm[0], nm[1], nm[2]), ()
+    nm = [None if a is None or b is None else a * b for a, b in zip(sizes, factors, strict=True)]
+    voxel, pixel = sized(nm)
+    if voxel is not None:
+        return voxel, None, ()
+    if pixel is not None:
+        return None, pixel, (no_thickness(pixel),)
     told = ", ".join(f"{size} {unit}" for size, unit in zip(sizes, units, strict=True))
-    return None, (f"the voxel size (ZYX {told}) is incomplete and was not used",)
+    return None, None, (f"the voxel size (ZYX {told}) is incomplete and was not used",)
+
+
+def _resolution(tags: Any) -> tuple[float, float] | None:
+    """Return the YX pixel size in nm by the resolution of a plain TIFF, if it can be one."""
+    unit = _RESOLUTIONS.get(tags.valueof("ResolutionUnit"))
+    lengths = [_inverse(tags.valueof(name)) for name in ("YResolution", "XResolution")]
+    if unit is None:
+        return None
+    _, pixel = sized((None, *(unit * length if length else None for length in lengths)))
+    return pixel if pixel is not None and max(pixel) <= _PRINTED else None
 
 
 def _ome_sizes(xml: str) -> tuple[tuple[float | None, ...], tuple[str, ...]]:
