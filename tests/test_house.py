@@ -34,8 +34,8 @@ STOREYS = (
     ),
     ("models", "losses", "measure", "quality", "pixel_size", "view", "convert"),
     ("compiled", "datasets", "modelfile", "predict", "evaluation", "runs", "distributed", "replay"),
-    ("training", "segmentation", "augmentation", "suggestion", "volume", "estimate"),
-    ("demo", "terminal", "compare", "report", "pipeline"),
+    ("training", "segmentation", "augmentation", "volume", "estimate"),
+    ("suggestion", "demo", "terminal", "compare", "report", "pipeline"),
     ("cli", "__main__"),
 )
 #: Neighbours that may be called all the same.

@@ -13,13 +13,8 @@ from axolemma.errors import InputError
 from axolemma.images import replacing
 from axolemma.modelfile import Model, load_model
 from axolemma.pictures import grey, membrane_over, side_by_side
-from axolemma.predict import (
-    Precision,
-    choose_polarity,
-    enlargement,
-    enlargement_by_look,
-    posed_maps,
-)
+from axolemma.predict import Precision, choose_polarity, posed_maps
+from axolemma.segmentation import likely_size
 from axolemma.settings import SegmentSettings, check
 from axolemma.uncertainty import disagreement
 from axolemma.windows import Window, choose_windows
@@ -91,19 +86,15 @@ def suggest(
     chosen = check(SegmentSettings, values)
     loaded = model if isinstance(model, Model) else load_model(model)
     info = loaded.info
-    pixel = enlargement(chosen.voxel_size, info.voxel_size)
-    if chosen.voxel_size is None and info.voxel_size is not None:
-        looks = enlargement_by_look(
-            loaded.network,
-            lambda box: stack[box.slices],
-            stack.shape,
-            polarity=chosen.polarity,
-            context=info.context,
-            magnification=info.magnification,
-            device=device,
-        )
-        pixel = looks or 1.0
-    magnification = info.magnification * pixel
+    likely = likely_size(
+        lambda box: stack[box.slices],
+        stack.shape,
+        loaded,
+        told=chosen.voxel_size,
+        polarity=chosen.polarity,
+        device=device,
+    )
+    magnification = info.magnification * (likely or 1.0)
     uncertainty = np.empty(stack.shape, np.float32)
     poses = posed_maps(
         loaded.network,
