@@ -508,3 +508,31 @@ def test_a_section_without_structure_hides_no_other():
     sharpness[3], sharpness[6] = np.nan, 0.05
     found = _Measures(100 * alike, 30 * alike, sharpness, 0.1 * alike, alike, 0 * alike, 0 * alike)
     assert [(z, told.kind) for z, told in _unusual(found, sections)] == [(6, "out of focus")]
+
+
+@pytest.mark.parametrize("value", [0, 65535])
+def test_spikes_are_told_and_do_not_count(value):
+    """A camera's hot and dead pixels, beside grey values of some tens of a large offset."""
+    clean = (8000 + phantom_pairs((3, 160, 160)).images.astype(float)).astype(np.uint16)
+    spiked = clean.copy()
+    spiked[1, [5, 80, 81, 120], [9, 33, 33, 150]] = value
+    assert quality.contrast_of(clean[0]) == quality.contrast(quality.grey_sums(clean[0]))
+    found, exact = quality.contrast_of(spiked[1]), quality.contrast_of(clean[1])
+    assert found.mean == pytest.approx(exact.mean, abs=0.1)
+    assert found.deviation == pytest.approx(exact.deviation, rel=0.01)
+    reports = quality.check_stack(spiked)
+    assert ["spiked" in report.kinds for report in reports] == [False, True, False]
+    assert f"a value of {value} is" in next(
+        finding.says for finding in reports[1].findings if finding.kind == "spiked"
+    )
+    assert not any("spiked" in report.kinds for report in quality.check_stack(clean))
+
+
+def test_a_frame_is_no_spike():
+    framed = np.zeros((1, 200, 200), np.uint16)
+    framed[:, 30:170, 30:170] = 8000.0 + phantom_pairs((1, 140, 140)).images
+    framed[0, 100, 100] = 65535
+    found = quality.contrast_of(framed[0])
+    assert found.padding == (0.0,)
+    assert found.mean == pytest.approx(framed[0, 30:170, 30:170].astype(float).mean(), abs=5)
+    assert found.deviation < 80

@@ -380,6 +380,15 @@ def test_a_pixel_size_without_a_thickness_is_used(tissue, run, tmp_path):
     assert segment_stack(coarse, told, tmp_path / "told")[0].enlargement == 1
 
 
+def test_hot_and_dead_pixels_change_little(tissue):
+    section = 8000 + tissue.array[0].astype(np.uint16)
+    spiked = section.copy()
+    spiked[::37, ::29] = 65535
+    spiked[10::41, 3::31] = 0
+    plain, found = (segment(s, model="neurites", objects="none") for s in (section, spiked))
+    assert np.abs(found.membrane - plain.membrane).mean() < 0.02
+
+
 def test_colours_are_those_of_neuroglancer():
     segment_colors = pytest.importorskip("neuroglancer.segment_colors")
     for label in (1, 2, 255, 256, 70_000, 2**32 + 5, 2**63 + 11):

@@ -1007,7 +1007,7 @@ def check(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Look for sections that are blank, folded, out of focus, noisy, dark, shifted or doubled.
+    """Look for sections that are blank, folded, blurred, noisy, spiked, dark, shifted or doubled.
 
     Findings are results: the exit code is 0 whatever is found.
 

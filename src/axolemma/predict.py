@@ -85,6 +85,9 @@ _MOST: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 #: Smallest side in pixels of a tile that is tried for want of memory.
 _SMALLEST_TILE = 512
 
+#: Deviations from the mean beyond which grey values are a detector's spikes, not those of tissue.
+_FARTHEST = 8.0
+
 #: What libraries say that are not torch, or torch where it has no exception for it.
 _NO_MEMORY = ("can't allocate memory", "bad_alloc", "ALLOC_FAILED")
 
@@ -217,6 +220,7 @@ def normalise(section: NDArray[Any], of: Contrast | None = None) -> NDArray[np.f
 
     Every section on its own, since contrast changes from one section to the next. A frame of one
     value around the tissue does not count and becomes 0, grey, where it is not told what to go by.
+    What is farther off than 8 deviations, as no tissue is, comes nearer.
 
     Parameters
     ----------
@@ -232,6 +236,7 @@ def normalise(section: NDArray[Any], of: Contrast | None = None) -> NDArray[np.f
     """
     by = contrast_of(section) if of is None else of
     found = np.asarray((section - np.float64(by.mean)) / by.deviation, np.float32)
+    np.clip(found, -_FARTHEST, _FARTHEST, out=found)
     outside = padded(section, by.padding)
     if outside is not None:
         found[outside] = 0
@@ -862,6 +867,7 @@ def _normalised(
     by = _sent(np.array([each[:2] for each in levels], exact), device)
     shift, scale = by.T[:, :, None, None]
     found = found.to(by.dtype, copy=True).sub_(shift).div_(scale).float()
+    found.clamp_(-_FARTHEST, _FARTHEST)
     return found if outside is None else found.masked_fill_(_sent(outside, device), 0)
 
 

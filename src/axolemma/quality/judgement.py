@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from axolemma.quality.shifts import Shift
-from axolemma.quality.statistics import cell_side, moments
+from axolemma.quality.statistics import cell_side, contrast, has_spikes, moments
 
 __all__ = ["Finding", "Kind", "SectionReport", "judge", "summary", "usable"]
 
@@ -19,6 +19,7 @@ Kind = Literal[
     "duplicate",
     "folded",
     "clipped",
+    "spiked",
     "out of focus",
     "noisy",
     "low contrast",
@@ -55,6 +56,7 @@ _TREATMENT: dict[Kind, str] = {
     "duplicate": "leave one of the two out, or neurons come out too long",
     "folded": "cells along it are wrong: image again, or blank it and say --bad-sections mask",
     "clipped": "nothing can be seen there: image again, or mend the conversion of grey values",
+    "spiked": "no need in memory, where they do not count; in a volume replace them",
     "out of focus": "image again if you can: thin membranes are lost; look whether cells are right",
     "noisy": "expect gaps in membranes there: average or denoise it, or image again",
     "low contrast": _NORMALISED,
@@ -176,6 +178,7 @@ def judge(
     unlike: list[tuple[int, Finding]] = []
     if len(seen):
         unlike += _unusual(found, seen)
+        unlike += _spiked(pooled, seen)
         unlike += _folded(pooled, found, seen)
         unlike += _twins(pooled, seen, steps, first)
         unlike += _shifted(seen, steps, first)
@@ -307,6 +310,21 @@ def _unusual(found: _Measures, seen: NDArray[np.int64]) -> Iterator[tuple[int, F
         for n in np.flatnonzero(excess > _CLIPPED):
             says = f"{share[seen][n]:.0%} of the pixels have the {where} value"
             yield int(seen[n]), _finding("clipped", says)
+
+
+def _spiked(
+    pooled: Mapping[str, NDArray[Any]], seen: NDArray[np.int64]
+) -> Iterator[tuple[int, Finding]]:
+    """Yield the sections that have values far off all others, as of a detector's hot pixels."""
+    for z in seen.tolist():
+        if pooled["not_finite"][z]:
+            continue
+        by = contrast(pooled, z)
+        if has_spikes(pooled, by, z):
+            ends = (float(pooled[end][z]) for end in ("lowest", "highest"))
+            far = max(ends, key=lambda value: abs(value - by.mean))
+            off = abs(far - by.mean) / by.deviation
+            yield z, _finding("spiked", f"a value of {far:g} is {off:.0f} deviations from the mean")
 
 
 def _beside(what: str, value: float, usual: float) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "contrast",
     "contrast_of",
     "grey_sums",
+    "has_spikes",
     "moments",
     "pool",
 ]
@@ -44,6 +45,10 @@ _STRIP, _MANY = 2**20, 8
 #: Share of a section's pixels from which on those at its lowest or highest grey value may be
 #: padding, and what must be left for them to be: else it is a drawing, not tissue.
 _PADDED, _TISSUE = 0.02, 0.1
+
+#: Deviations from a section's mean beyond which its extremes are spikes of a detector, and how far
+#: from the middle 98 % of its values, measured by these, others are left out of its contrast.
+_SPIKES, _BEYOND = 25, 1.0
 
 #: What is subtracted before squares are summed, so that 64 bits hold 8 · 10⁹ pixels of a section.
 _PIVOT = {"uint16": 2**15}
@@ -281,17 +286,55 @@ def contrast(table: Mapping[str, NDArray[Any]], z: int = 0) -> Contrast:
 def contrast_of(section: NDArray[Any]) -> Contrast:
     """Return the contrast of a section (Y, X), any real dtype, and where its frame is.
 
+    Spikes, a few values that are far off all others, do not count.
+
     Raises
     ------
     InputError
         As `contrast`.
     """
-    found = contrast(grey_sums(section))
+    sums = grey_sums(section)
+    found = contrast(sums)
+    if has_spikes(sums, found):
+        low, high = _usual(section, found.padding)
+        if low < high:
+            usual = (section >= low) & (section <= high) | np.isin(section, found.padding)
+            found = contrast(grey_sums(section, usual))
     if not found.padding:
         return found
     side = cell_side(section.shape)
     cells = (plain_cells(section, value, side) for value in found.padding)
     return found._replace(frame=Frame.of(cells, side, section.shape))
+
+
+def has_spikes(table: Mapping[str, NDArray[Any]], of: Contrast, z: int = 0) -> bool:
+    """Tell whether a section has values so far off that they are no tissue's, nor padding.
+
+    Parameters
+    ----------
+    table
+        From `pool` or `grey_sums`.
+    of
+        The contrast of the section by it.
+    z
+        Which of its sections.
+    """
+    ends = (float(table[end][z]) for end in ("lowest", "highest"))
+    return any(
+        abs(value - of.mean) > _SPIKES * of.deviation for value in ends if value not in of.padding
+    )
+
+
+def _usual(section: NDArray[Any], padding: tuple[float, ...]) -> tuple[float, float]:
+    """Return between which values nearly all of a section lie, with something to spare."""
+    y, x = (max(1, side // 512) for side in section.shape)
+    sample = section[::y, ::x].astype(np.float64)
+    sample = sample[~np.isin(sample, padding)]
+    if not sample.size:
+        return 0.0, 0.0
+    low, high = np.percentile(sample, (1, 99)).tolist()
+    spare = _BEYOND * (high - low)
+    return low - spare, high + spare
 
 
 def _frame(table: Mapping[str, NDArray[Any]], z: int, padding: Iterable[float]) -> Frame:
