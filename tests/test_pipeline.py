@@ -118,6 +118,17 @@ def test_a_frame_around_the_tissue(tmp_path, block):
     assert record["cells"] > 50
 
 
+def test_hot_and_dead_pixels(tmp_path):
+    images = 8000 + phantom((2, 320, 340), seed=5).image.astype(np.uint16)
+    images[1, 40::90, 30::80], images[1, 7, 9] = 65535, 0
+    write_tiff(tmp_path / "hot.tif", images, voxel_size=SIZE)
+    run(tmp_path / "hot.tif", tmp_path / "out.zarr", block=(1, 128, 256), objects="none")
+    whole = segment(images, average="none", voxel_size=SIZE, precision="fp32", objects="none")
+    map_ = everything(tmp_path / "out.zarr")
+    np.testing.assert_allclose(map_ / 255, whole.membrane, atol=1e-3 + 0.5 / 255)
+    assert 0.1 < (map_[1] > 128).mean() < 0.4
+
+
 def test_a_hole_in_the_tissue_that_blocks_cut_is_no_frame(tmp_path):
     images = phantom((1, 320, 340), seed=5).image.clip(1, 254)
     images[:, 100:180, 60:300] = 255  # such as a vessel

@@ -1,6 +1,7 @@
 """The passes over a volume, one after the other."""
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from axolemma._version import __version__
 from axolemma.calibration import Calibration
 from axolemma.engines import Engine
 from axolemma.errors import InputError
+from axolemma.geometry import Box
 from axolemma.images import (
     Volume,
     ZarrVolume,
@@ -65,6 +67,9 @@ from axolemma.uncertainty import HIGHEST, uncertainty_halo
 from axolemma.volume import Ledger, Progress, Results, plan, run
 
 __all__ = ["segment_volume"]
+
+#: Pixels of a section that is read whole, where it has spikes.
+_READABLE = 2**28
 
 
 def segment_volume(
@@ -410,9 +415,15 @@ def _contrasts(pooled: quality.Table, job: Job) -> tuple[quality.Contrast | None
     None for a section that shows nothing, where such ones are to be left out.
     """
     found: list[quality.Contrast | None] = []
+    small = math.prod(job.shape[1:]) <= _READABLE
     for z in range(job.shape[0]):
         try:
-            found.append(quality.contrast(pooled, z))
+            by = quality.contrast(pooled, z)
+            if quality.has_spikes(pooled, by, z) and small and job.mask is None:
+                # Sums do not tell spikes from tissue; the section itself does.
+                near = Box((job.first + z, 0, 0), (job.first + z + 1, *job.shape[1:]))
+                by = quality.contrast_of(job.source.read(near)[0])
+            found.append(by)
         except InputError as error:
             if job.settings.bad_sections == "mask":
                 found.append(None)

@@ -15,6 +15,7 @@ from axolemma.quality.statistics import (
     contrast,
     contrast_of,
     grey_sums,
+    has_spikes,
     moments,
     pool,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "contrast",
     "contrast_of",
     "grey_sums",
+    "has_spikes",
     "judge",
     "moments",
     "pool",

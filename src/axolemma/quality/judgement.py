@@ -56,7 +56,7 @@ _TREATMENT: dict[Kind, str] = {
     "duplicate": "leave one of the two out, or neurons come out too long",
     "folded": "cells along it are wrong: image again, or blank it and say --bad-sections mask",
     "clipped": "nothing can be seen there: image again, or mend the conversion of grey values",
-    "spiked": "no need in memory, where they do not count; in a volume replace them",
+    "spiked": "no need: such values do not count; replace them in sections above 16384²",
     "out of focus": "image again if you can: thin membranes are lost; look whether cells are right",
     "noisy": "expect gaps in membranes there: average or denoise it, or image again",
     "low contrast": _NORMALISED,
