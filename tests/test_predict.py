@@ -4,7 +4,7 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from axolemma import models
+from axolemma import models, quality
 from axolemma import predict as predict_room
 from axolemma.datasets import phantom_pairs
 from axolemma.errors import AxolemmaError, InputError, SettingsError
@@ -28,7 +28,7 @@ from axolemma.sampling import resampled, samples
 
 
 def polarity_of(stack, **options):
-    return predict_room.polarity_of(lambda box: stack[box.slices], stack.shape, **options)
+    return quality.polarity_of(lambda box: stack[box.slices], stack.shape, **options)
 
 
 def resized(sections, shape):

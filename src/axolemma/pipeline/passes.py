@@ -419,7 +419,7 @@ def _contrasts(pooled: quality.Table, job: Job) -> tuple[quality.Contrast | None
     for z in range(job.shape[0]):
         try:
             by = quality.contrast(pooled, z)
-            if quality.has_spikes(pooled, by, z) and small and job.mask is None:
+            if small and job.mask is None and quality.spikes(pooled, by, z):
                 # Sums do not tell spikes from tissue; the section itself does.
                 near = Box((job.first + z, 0, 0), (job.first + z + 1, *job.shape[1:]))
                 by = quality.contrast_of(job.source.read(near)[0])

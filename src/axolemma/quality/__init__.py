@@ -5,6 +5,7 @@ are all that `judge` needs; `check_stack` does the three in memory, `check_volum
 """
 
 from axolemma.quality.judgement import Finding, Kind, SectionReport, judge, summary, usable
+from axolemma.quality.polarity import Polarity, looked_at, polarity_of
 from axolemma.quality.sections import as_dict, check_stack, check_volume, write_csv
 from axolemma.quality.shifts import Shift, section_shift, section_shifts
 from axolemma.quality.statistics import (
@@ -15,9 +16,9 @@ from axolemma.quality.statistics import (
     contrast,
     contrast_of,
     grey_sums,
-    has_spikes,
     moments,
     pool,
+    spikes,
 )
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Contrast",
     "Finding",
     "Kind",
+    "Polarity",
     "SectionReport",
     "Shift",
     "Table",
@@ -35,12 +37,14 @@ __all__ = [
     "contrast",
     "contrast_of",
     "grey_sums",
-    "has_spikes",
     "judge",
+    "looked_at",
     "moments",
+    "polarity_of",
     "pool",
     "section_shift",
     "section_shifts",
+    "spikes",
     "summary",
     "usable",
     "write_csv",

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from axolemma.quality.shifts import Shift
-from axolemma.quality.statistics import cell_side, contrast, has_spikes, moments
+from axolemma.quality.statistics import cell_side, contrast, moments, spikes
 
 __all__ = ["Finding", "Kind", "SectionReport", "judge", "summary", "usable"]
 
@@ -320,11 +320,10 @@ def _spiked(
         if pooled["not_finite"][z]:
             continue
         by = contrast(pooled, z)
-        if has_spikes(pooled, by, z):
-            ends = (float(pooled[end][z]) for end in ("lowest", "highest"))
-            far = max(ends, key=lambda value: abs(value - by.mean))
-            off = abs(far - by.mean) / by.deviation
-            yield z, _finding("spiked", f"a value of {far:g} is {off:.0f} deviations from the mean")
+        for value in spikes(pooled, by, z):
+            off = abs(value - by.mean) / by.deviation
+            says = f"a value of {value:g} is {off:.0f} deviations from the mean"
+            yield z, _finding("spiked", says)
 
 
 def _beside(what: str, value: float, usual: float) -> str:

@@ -24,9 +24,9 @@ __all__ = [
     "contrast",
     "contrast_of",
     "grey_sums",
-    "has_spikes",
     "moments",
     "pool",
+    "spikes",
 ]
 
 #: Small arrays by name, as `block_statistics` makes them and `pool` adds them up.
@@ -295,7 +295,7 @@ def contrast_of(section: NDArray[Any]) -> Contrast:
     """
     sums = grey_sums(section)
     found = contrast(sums)
-    if has_spikes(sums, found):
+    if spikes(sums, found):
         low, high = _usual(section, found.padding)
         if low < high:
             usual = (section >= low) & (section <= high) | np.isin(section, found.padding)
@@ -307,8 +307,8 @@ def contrast_of(section: NDArray[Any]) -> Contrast:
     return found._replace(frame=Frame.of(cells, side, section.shape))
 
 
-def has_spikes(table: Mapping[str, NDArray[Any]], of: Contrast, z: int = 0) -> bool:
-    """Tell whether a section has values so far off that they are no tissue's, nor padding.
+def spikes(table: Mapping[str, NDArray[Any]], of: Contrast, z: int = 0) -> list[float]:
+    """Return which extremes of a section are so far off that they are no tissue's, nor padding.
 
     Parameters
     ----------
@@ -320,9 +320,8 @@ def has_spikes(table: Mapping[str, NDArray[Any]], of: Contrast, z: int = 0) -> b
         Which of its sections.
     """
     ends = (float(table[end][z]) for end in ("lowest", "highest"))
-    return any(
-        abs(value - of.mean) > _SPIKES * of.deviation for value in ends if value not in of.padding
-    )
+    far = _SPIKES * of.deviation
+    return [value for value in ends if abs(value - of.mean) > far and value not in of.padding]
 
 
 def _usual(section: NDArray[Any], padding: tuple[float, ...]) -> tuple[float, float]:
