@@ -460,7 +460,7 @@ def segment(
 
     from axolemma.images import parse_slices
     from axolemma.modelfile import load_model
-    from axolemma.segmentation import likely_size, segment_stack, told_size
+    from axolemma.segmentation import likely_size_of, segment_stack, told_size
 
     stack = datasets.load_images(source)
     depth = len(stack.array)
@@ -470,14 +470,8 @@ def segment(
         _plain(f"note: {note}")
     folder = Path(output or f"{Path(source).resolve().stem}-segmented")
     loaded = load_model(settings.model)
-    enlargement = likely_size(
-        lambda box: array[box.slices],
-        array.shape,
-        loaded,
-        told=told_size(settings, stack),
-        polarity=settings.polarity,
-        device=settings.device,
-    )
+    told = settings.model_copy(update={"voxel_size": told_size(settings, stack)})
+    enlargement = likely_size_of(array, loaded, told)
     _foresee_segmenting(array, settings, loaded, enlargement or 1.0, folder)
     with _pixel_bar("segmenting", array.size) as advance:
         _, record = segment_stack(

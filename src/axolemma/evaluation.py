@@ -184,10 +184,7 @@ class Evaluation:
 
     def best_threshold(self, name: str = "v_rand") -> float:
         """Return which of the challenge's thresholds a score is best at, having seen the truth."""
-        curve = self.scores.curve(name)
-        its_own = [t for t, at in enumerate(self.scores.thresholds) if at in THRESHOLDS]
-        ties = [t for t in its_own if curve[t] >= curve[its_own].max() - 1e-12]
-        return self.scores.thresholds[ties[(len(ties) - 1) // 2]]
+        return self.scores.best_threshold(name, among=THRESHOLDS)
 
     def _lowest(self, name: str) -> tuple[float, float]:
         """Return which of the challenge's thresholds a pooled error is lowest at, and the error."""

@@ -108,7 +108,8 @@ def open_run(
         asked["start_sha256"] = start_sha256
     file = run / "settings.json"
     try:
-        if file.is_file():
+        begun = file.is_file()
+        if begun:
             there = json.loads(file.read_text(encoding="utf-8"))["settings"]
             for key in sorted(asked.keys() | there.keys()):
                 if key not in _MAY_CHANGE and asked.get(key) != there.get(key):
@@ -117,11 +118,11 @@ def open_run(
                         f"{asked.get(key)!r}; repeat its settings to go on, or choose another "
                         "folder"
                     )
-            return Lock(run / LOCK)
         # Files whose names begin with a dot are left by a kill or by the system's file browser.
-        if run.is_dir() and any(not f.name.startswith(".") for f in run.iterdir()):
+        elif run.is_dir() and any(not f.name.startswith(".") for f in run.iterdir()):
             raise InputError(f"{run}: this folder holds other files; choose a new one for the run")
         run.mkdir(parents=True, exist_ok=True)
+        lock = Lock(run / LOCK)
     except InputError:
         raise
     except OSError as error:
@@ -131,10 +132,14 @@ def open_run(
         raise InputError(
             f"{file}: this is no run's settings file; choose another folder"
         ) from error
-    lock = Lock(run / LOCK)
-    with replacing(file) as partial:
-        text = json.dumps({"axolemma": __version__, "settings": asked}, indent=2)
-        partial.write_text(text, encoding="utf-8")
+    try:
+        if not begun:
+            with replacing(file) as partial:
+                text = json.dumps({"axolemma": __version__, "settings": asked}, indent=2)
+                partial.write_text(text, encoding="utf-8")
+    except BaseException:
+        lock.release()
+        raise
     return lock
 
 

@@ -59,6 +59,7 @@ __all__ = [
     "boundary_of",
     "calibration_of",
     "likely_size",
+    "likely_size_of",
     "notes_on",
     "segment",
     "segment_stack",
@@ -246,14 +247,7 @@ def _segmented(
         raise InputError("every section is blank or holds NaN; there is nothing to segment")
     seen = stack[usable] if masked else stack
     if enlargement is None:
-        enlargement = likely_size(
-            lambda box: seen[box.slices],
-            seen.shape,
-            model,
-            told=settings.voxel_size,
-            polarity=settings.polarity,
-            device=settings.device,
-        )
+        enlargement = likely_size_of(seen, model, settings)
     pixel = enlargement or 1.0
     magnification = model.info.magnification * pixel
     found = choose_polarity(
@@ -358,6 +352,18 @@ def likely_size(
         context=model.info.context,
         magnification=model.info.magnification,
         device=device,
+    )
+
+
+def likely_size_of(stack: NDArray[Any], model: Model, settings: SegmentSettings) -> float | None:
+    """Return `likely_size` of a stack (Z, Y, X) in memory."""
+    return likely_size(
+        lambda box: stack[box.slices],
+        stack.shape,
+        model,
+        told=settings.voxel_size,
+        polarity=settings.polarity,
+        device=settings.device,
     )
 
 
@@ -482,13 +488,8 @@ def segment_stack(
         usable = np.setdiff1d(np.arange(len(array)), result.masked)
         if told is not None:
             seen = array[usable] if result.masked else array
-            likely = likely_size(
-                lambda box: seen[box.slices],
-                seen.shape,
-                model,
-                polarity=result.polarity,
-                device=settings.device,
-            )
+            doubting = {"voxel_size": None, "polarity": result.polarity}
+            likely = likely_size_of(seen, model, settings.model_copy(update=doubting))
         record = {
             "axolemma": __version__,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -14,7 +14,7 @@ from axolemma.images import replacing
 from axolemma.modelfile import Model, load_model
 from axolemma.pictures import grey, membrane_over, side_by_side
 from axolemma.predict import Precision, choose_polarity, posed_maps
-from axolemma.segmentation import likely_size
+from axolemma.segmentation import likely_size_of
 from axolemma.settings import SegmentSettings, check
 from axolemma.uncertainty import disagreement
 from axolemma.windows import Window, choose_windows
@@ -82,19 +82,12 @@ def suggest(
         raise InputError(f"a stack has axes (Z, Y, X), this array has shape {stack.shape}")
     # Before the long part: what cannot be chosen from an empty map cannot be chosen at all.
     choose_windows(np.zeros((1, *stack.shape[1:])), count=count, size=size)
-    values = {"polarity": polarity, "voxel_size": voxel_size, "precision": precision}
+    values = {"polarity": polarity, "voxel_size": voxel_size}
+    values |= {"precision": precision, "device": device}
     chosen = check(SegmentSettings, values)
     loaded = model if isinstance(model, Model) else load_model(model)
     info = loaded.info
-    likely = likely_size(
-        lambda box: stack[box.slices],
-        stack.shape,
-        loaded,
-        told=chosen.voxel_size,
-        polarity=chosen.polarity,
-        device=device,
-    )
-    magnification = info.magnification * (likely or 1.0)
+    magnification = info.magnification * (likely_size_of(stack, loaded, chosen) or 1.0)
     uncertainty = np.empty(stack.shape, np.float32)
     poses = posed_maps(
         loaded.network,

@@ -73,16 +73,20 @@ class Scores:
         """Return the mean of score `name` over the sections, one value per threshold."""
         return np.asarray(self.values[name][:, :, 0].mean(axis=1))
 
-    def best_threshold(self, name: str = "v_rand") -> float:
-        """Return the threshold with the highest mean of score `name`.
+    def best_threshold(
+        self, name: str = "v_rand", *, among: Sequence[float] | None = None
+    ) -> float:
+        """Return the threshold, of all or of those `among`, with the highest mean of score `name`.
 
         Of equal ones the middle one is taken, so that a perfect map gives a threshold away from
         the ends. To report held-out sections, choose one on validation sections with
         `choose_threshold` and call `at` on the others.
         """
-        curve = self.curve(name)
+        known = range(len(self.thresholds))
+        allowed = [t for t in known if among is None or self.thresholds[t] in among]
+        curve = self.curve(name)[allowed]
         ties = np.flatnonzero(curve >= curve.max() - 1e-12)
-        return self.thresholds[int(ties[(len(ties) - 1) // 2])]
+        return self.thresholds[allowed[int(ties[(len(ties) - 1) // 2])]]
 
     def choose_threshold(self) -> float:
         """Return the threshold to use on other sections, when these are validation sections.
