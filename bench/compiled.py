@@ -16,7 +16,8 @@ from axolemma.datasets import isbi2012
 from axolemma.metrics import evaluate
 from axolemma.modelfile import load_model
 from axolemma.models import fused
-from axolemma.predict import membrane_map, normalise
+from axolemma.predict import membrane_map
+from axolemma.quality import normalise
 from measuring import keep, machine, table
 
 

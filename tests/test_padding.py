@@ -10,7 +10,7 @@ from axolemma.geometry import Box, grid
 from axolemma.images import Stack
 from axolemma.metrics import evaluate
 from axolemma.padding import padded
-from axolemma.predict import normalise
+from axolemma.quality import normalise
 from axolemma.segmentation import segment, segment_stack
 from axolemma.settings import SegmentSettings, check
 

@@ -17,13 +17,12 @@ from axolemma.predict import (
     glimpses,
     membrane_map,
     neighbours,
-    normalise,
     place,
     predict_part,
     predict_section,
     ready,
 )
-from axolemma.quality import Contrast
+from axolemma.quality import Contrast, normalise
 from axolemma.sampling import resampled, samples
 
 

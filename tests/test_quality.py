@@ -16,8 +16,7 @@ from axolemma.datasets import load_images, phantom_pairs
 from axolemma.errors import InputError
 from axolemma.geometry import Box, grid
 from axolemma.images import create_zarr, write_tiff
-from axolemma.predict import normalise
-from axolemma.quality import Contrast, statistics
+from axolemma.quality import Contrast, normalise, statistics
 from axolemma.quality.judgement import _TREATMENT, _Measures, _unusual
 
 

@@ -52,7 +52,7 @@ class ModelInfo(BaseModel):
     architecture, arguments
         The network's name and keyword arguments.
     normalisation
-        How grey values are prepared; one way so far, see `predict.normalise`.
+        How grey values are prepared; one way so far, see `quality.normalise`.
     axes
         Order of the axes the model was trained on.
     context

@@ -17,7 +17,15 @@ from axolemma.geometry import Box, grid
 from axolemma.models import POSES, fused, turned, turned_back
 from axolemma.padding import padded
 from axolemma.pixel_size import LOOKED_AT, likely_enlargement
-from axolemma.quality import Contrast, Polarity, contrast_of, looked_at, polarity_of
+from axolemma.quality import (
+    FARTHEST,
+    Contrast,
+    Polarity,
+    contrast_of,
+    looked_at,
+    normalise,
+    polarity_of,
+)
 from axolemma.sampling import mirrored, resampled, samples
 from axolemma.settings import Average
 from axolemma.tiles import tiles
@@ -42,7 +50,6 @@ __all__ = [
     "magnified_shape",
     "membrane_map",
     "neighbours",
-    "normalise",
     "pixel_text",
     "place",
     "posed_maps",
@@ -81,9 +88,6 @@ _MOST: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 #: Smallest side in pixels of a tile that is tried for want of memory.
 _SMALLEST_TILE = 512
-
-#: Deviations from the mean beyond which grey values are a detector's spikes, not those of tissue.
-_FARTHEST = 8.0
 
 #: What libraries say that are not torch, or torch where it has no exception for it.
 _NO_MEMORY = ("can't allocate memory", "bad_alloc", "ALLOC_FAILED")
@@ -202,34 +206,6 @@ def ready(
 def _kind(network: nn.Module) -> torch.dtype | None:
     """Return the type of a network's weights; None where it holds none that torch knows of."""
     return next((weights.dtype for weights in network.parameters()), None)
-
-
-def normalise(section: NDArray[Any], of: Contrast | None = None) -> NDArray[np.float32]:
-    """Shift and scale the grey values of one section to mean 0 and standard deviation 1.
-
-    Every section on its own, since contrast changes from one section to the next. A frame of one
-    value around the tissue does not count and becomes 0, grey, where it is not told what to go by.
-    What is farther off than 8 deviations, as no tissue is, comes nearer.
-
-    Parameters
-    ----------
-    section
-        (Y, X), any real dtype, finite.
-    of
-        What to go by: that of the whole, where this is a part.
-
-    Raises
-    ------
-    InputError
-        If all its pixels are equal or one is not finite.
-    """
-    by = contrast_of(section) if of is None else of
-    found = np.asarray((section - np.float64(by.mean)) / by.deviation, np.float32)
-    np.clip(found, -_FARTHEST, _FARTHEST, out=found)
-    outside = padded(section, by.padding)
-    if outside is not None:
-        found[outside] = 0
-    return found
 
 
 def magnified_shape(shape: tuple[int, ...], magnification: float) -> tuple[int, int]:
@@ -778,7 +754,7 @@ def _normalised(
     by = _sent(np.array([each[:2] for each in levels], exact), device)
     shift, scale = by.T[:, :, None, None]
     found = found.to(by.dtype, copy=True).sub_(shift).div_(scale).float()
-    found.clamp_(-_FARTHEST, _FARTHEST)
+    found.clamp_(-FARTHEST, FARTHEST)
     return found if outside is None else found.masked_fill_(_sent(outside, device), 0)
 
 

@@ -39,13 +39,12 @@ from axolemma.predict import (
     cudnn_set,
     enlargement,
     neighbours,
-    normalise,
     pixel_text,
     place,
     predict_section,
     ready,
 )
-from axolemma.quality import Contrast, contrast_of
+from axolemma.quality import Contrast, contrast_of, normalise
 from axolemma.replay import Replayed
 from axolemma.runs import LOCK, Metrics, State, Weights, load_state, open_run, save_state
 from axolemma.settings import TrainSettings, check

@@ -9,6 +9,7 @@ from axolemma.quality.polarity import Polarity, looked_at, polarity_of
 from axolemma.quality.sections import as_dict, check_stack, check_volume, write_csv
 from axolemma.quality.shifts import Shift, section_shift, section_shifts
 from axolemma.quality.statistics import (
+    FARTHEST,
     HALO,
     Contrast,
     Table,
@@ -17,11 +18,13 @@ from axolemma.quality.statistics import (
     contrast_of,
     grey_sums,
     moments,
+    normalise,
     pool,
     spikes,
 )
 
 __all__ = [
+    "FARTHEST",
     "HALO",
     "Contrast",
     "Finding",
@@ -40,6 +43,7 @@ __all__ = [
     "judge",
     "looked_at",
     "moments",
+    "normalise",
     "polarity_of",
     "pool",
     "section_shift",

@@ -11,7 +11,7 @@ from scipy import ndimage
 from axolemma.errors import InputError
 from axolemma.geometry import Box
 from axolemma.padding import padded
-from axolemma.quality.statistics import contrast_of
+from axolemma.quality.statistics import contrast_of, normalise
 
 __all__ = ["Polarity", "looked_at", "polarity_of"]
 
@@ -86,9 +86,7 @@ def _lines(part: NDArray[Any], widths: Sequence[float]) -> list[tuple[float, flo
     outside = padded(part, by.padding)
     if outside is not None and outside.mean() > _MOST_PADDING:
         return []
-    grey = ((part - np.float64(by.mean)) / by.deviation).astype(np.float32)
-    if outside is not None:
-        grey[outside] = 0
+    grey = normalise(part, by)
     least, found = float(np.finfo(np.float32).tiny), []
     for width in widths:
         smooth = ndimage.gaussian_filter(grey, width)

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from axolemma.engines.cores import cores
 from axolemma.errors import InputError
 from axolemma.geometry import Box
-from axolemma.padding import Frame, plain_cells
+from axolemma.padding import Frame, padded, plain_cells
 
 __all__ = [
     "CELL",
+    "FARTHEST",
     "HALO",
     "LAGS",
     "Contrast",
@@ -25,6 +26,7 @@ __all__ = [
     "contrast_of",
     "grey_sums",
     "moments",
+    "normalise",
     "pool",
     "spikes",
 ]
@@ -49,6 +51,9 @@ _PADDED, _TISSUE = 0.02, 0.1
 #: Deviations from a section's mean beyond which its extremes are spikes of a detector, and how far
 #: from the middle 98 % of its values, measured by these, others are left out of its contrast.
 _SPIKES, _BEYOND = 25, 1.0
+
+#: Deviations from the mean beyond which grey values are a detector's spikes, not those of tissue.
+FARTHEST = 8.0
 
 #: What is subtracted before squares are summed, so that 64 bits hold 8 · 10⁹ pixels of a section.
 _PIVOT = {"uint16": 2**15}
@@ -305,6 +310,34 @@ def contrast_of(section: NDArray[Any]) -> Contrast:
     side = cell_side(section.shape)
     cells = (plain_cells(section, value, side) for value in found.padding)
     return found._replace(frame=Frame.of(cells, side, section.shape))
+
+
+def normalise(section: NDArray[Any], of: Contrast | None = None) -> NDArray[np.float32]:
+    """Shift and scale the grey values of one section to mean 0 and standard deviation 1.
+
+    Every section on its own, since contrast changes from one section to the next. A frame of one
+    value around the tissue does not count and becomes 0, grey, where it is not told what to go by.
+    What is farther off than 8 deviations, as no tissue is, comes nearer.
+
+    Parameters
+    ----------
+    section
+        (Y, X), any real dtype, finite.
+    of
+        What to go by: that of the whole, where this is a part.
+
+    Raises
+    ------
+    InputError
+        If all its pixels are equal or one is not finite.
+    """
+    by = contrast_of(section) if of is None else of
+    found = np.asarray((section - np.float64(by.mean)) / by.deviation, np.float32)
+    np.clip(found, -FARTHEST, FARTHEST, out=found)
+    outside = padded(section, by.padding)
+    if outside is not None:
+        found[outside] = 0
+    return found
 
 
 def spikes(table: Mapping[str, NDArray[Any]], of: Contrast, z: int = 0) -> list[float]:
