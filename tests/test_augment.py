@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from axolemma.augment import Parameters, apply, draw
+from axolemma.augment import PRESETS, Parameters, apply, draw
 from axolemma.errors import InputError
 from axolemma.labels import IGNORED
 
@@ -23,7 +23,16 @@ PLAIN = Parameters(
     noise_seed=0,
     shifts=((0.0, 0.0),),
     missing=(False,),
+    shading=np.empty((2, 0, 0)),
+    bands=np.empty((0, 6)),
+    blots=np.empty((0, 4)),
 )
+
+
+def as_grey_as_they_were(parameters):
+    """Return parameters that only move what they are applied to."""
+    kept = {name: getattr(PLAIN, name) for name in ("shading", "bands", "blots")}
+    return replace(parameters, gain=1.0, offset=0.0, gamma=1.0, blur=0.0, noise=0.0, **kept)
 
 
 @pytest.fixture
@@ -92,19 +101,23 @@ def test_free_geometry_equals_scipys_interpolation(pair, rng):
     np.testing.assert_allclose(crop[0], expected, atol=1e-5)
 
 
-@given(seed=st.integers(0, 2**32), channels=st.sampled_from([1, 3]))
-def test_drawn_crops_are_sound_and_repeatable(seed, channels):
+@given(
+    seed=st.integers(0, 2**32), channels=st.sampled_from([1, 3]), preset=st.sampled_from([*PRESETS])
+)
+def test_drawn_crops_are_sound_and_repeatable(seed, channels, preset):
     rng = np.random.default_rng(1)
     image = rng.standard_normal((channels, 30, 50)).astype(np.float32)
     truth = (rng.random((30, 50)) > 0.8).astype(np.uint8)
-    parameters = draw(np.random.default_rng(seed), image.shape, (24, 32))
+    ranges = PRESETS[preset]
+    parameters = draw(np.random.default_rng(seed), image.shape, (24, 32), **ranges)
     crop, drawn = apply(image, truth, parameters)
     assert crop.shape == (channels, 24, 32)
     assert crop.dtype == np.float32
     assert np.isfinite(crop).all()
     assert drawn.shape == (24, 32)
     assert set(np.unique(drawn)) <= {0, 1}
-    again = apply(image, truth, draw(np.random.default_rng(seed), image.shape, (24, 32)))
+    repeated = draw(np.random.default_rng(seed), image.shape, (24, 32), **ranges)
+    again = apply(image, truth, repeated)
     np.testing.assert_array_equal(crop, again[0])
     np.testing.assert_array_equal(drawn, again[1])
     assert parameters.shifts[channels // 2] == (0, 0)
@@ -115,8 +128,8 @@ def test_image_and_truth_move_alike(rng):
     # With the truth as image, the crop must show the drawn truth wherever it is sure of itself.
     truth = (ndimage.gaussian_filter(rng.standard_normal((80, 80)), 4) > 0).astype(np.uint8)
     for seed in range(20):
-        parameters = draw(np.random.default_rng(seed), (1, 80, 80), (48, 48))
-        plain = replace(parameters, gain=1.0, offset=0.0, gamma=1.0, blur=0.0, noise=0.0)
+        parameters = draw(np.random.default_rng(seed), (1, 80, 80), (48, 48), **PRESETS["robust"])
+        plain = as_grey_as_they_were(parameters)
         crop, drawn = apply(truth[None].astype(np.float32), truth, plain)
         np.testing.assert_array_equal(crop[0] >= 0.5, drawn)
 
@@ -133,6 +146,50 @@ def test_grey_values_follow_their_parameters(pair):
     assert (noisy - image[:, :16, :16]).std() == pytest.approx(0.5, rel=0.15)
     blurred, _ = apply(image, truth, replace(PLAIN, blur=1.0))
     assert blurred.std() < 0.5 * image.std()
+
+
+def test_a_shading_is_a_gain_and_an_offset_that_change_slowly(pair):
+    image, truth = pair
+    # Points that are all alike make a field that is the same everywhere.
+    even = np.stack([np.full((3, 3), 1.5), np.full((3, 3), -0.5)])
+    crop, drawn = apply(image, truth, replace(PLAIN, shading=even))
+    np.testing.assert_allclose(crop, 1.5 * image[:, :16, :16] - 0.5, atol=1e-5)
+    np.testing.assert_array_equal(drawn, truth[:16, :16])
+    slope = np.stack([np.ones((3, 3)), np.repeat([[0.0], [1.0], [2.0]], 3, axis=1)])
+    added = apply(image, truth, replace(PLAIN, shading=slope))[0] - image[:, :16, :16]
+    assert (np.diff(added[0], axis=0) > 0).all()
+    np.testing.assert_allclose(np.diff(added[0], axis=1), 0, atol=1e-5)
+
+
+def test_bands_and_blots_lie_where_they_should(pair):
+    image, truth = pair
+    plain = image[0, :16, :16]
+    # Rows 10 and 11 of 16: their middles lie 2.5 and 3.5 px below the crop's.
+    band = np.array([[1.0, 0.0, 2.0, 4.0, 0.5, 3.0]])
+    crop, drawn = apply(image, truth, replace(PLAIN, bands=band))
+    expected = plain.copy()
+    expected[10:12] = 0.5 * expected[10:12] + 3
+    np.testing.assert_allclose(crop[0], expected, atol=1e-5)
+    np.testing.assert_array_equal(drawn, truth[:16, :16])
+    blots = np.array([[0.0, -4.0, 2.1, 7.0], [8.0, 8.0, 1.0, -7.0]])
+    crop, drawn = apply(image, truth, replace(PLAIN, blots=blots))
+    y, x = np.mgrid[:16, :16] + 0.5
+    expected = np.where((y - 8) ** 2 + (x - 4) ** 2 < 2.1**2, 7, plain)
+    expected[15, 15] = -7  # in the corner, half of it outside
+    np.testing.assert_allclose(crop[0], expected, atol=1e-5)
+    np.testing.assert_array_equal(drawn, truth[:16, :16])
+
+
+def test_what_is_not_asked_for_is_not_drawn():
+    for seed in range(20):
+        drawn = draw(np.random.default_rng(seed), (1, 90, 90), (64, 64))
+        assert not drawn.shading.size
+        assert not drawn.bands.size
+        assert not drawn.blots.size
+    drawn = draw(np.random.default_rng(1), (1, 90, 90), (64, 80), shading=1, bands=1, blots=1)
+    assert drawn.shading.shape == (2, 2, 2)
+    assert drawn.bands.shape == (2, 6)
+    assert 1 <= len(drawn.blots) <= 20
 
 
 def test_neighbours_slip_and_go_missing(rng):
@@ -207,9 +264,7 @@ def test_what_is_not_annotated_moves_with_the_image(rng):
     plain = replace(PLAIN, size=(40, 48), centre=(20.0, 24.0))
     np.testing.assert_array_equal(apply(image, truth, plain)[1], truth)
     for _ in range(10):
-        drawn = replace(
-            draw(rng, (1, 40, 48), (32, 32)), gain=1.0, offset=0.0, gamma=1.0, blur=0.0, noise=0.0
-        )
+        drawn = as_grey_as_they_were(draw(rng, (1, 40, 48), (32, 32)))
         crop, moved = apply(image, truth, drawn)
         np.testing.assert_array_equal(moved == IGNORED, crop[0] > 1e-6)
 

@@ -41,6 +41,7 @@ def content(folder):
         ("keras-report", None, "interior"),
         ("keras", "mirror", "auto"),
         ("axolemma", None, "auto"),
+        ("robust", None, "auto"),
     ],
 )
 def test_the_folder_is_a_dataset_of_these_pairs(tmp_path, preset, fill, truth_is):
@@ -71,10 +72,11 @@ def replayed(manifest, entry):
         else value
         for key, value in entry["parameters"].items()
     }
-    if manifest.preset != "axolemma":
+    if manifest.preset.startswith("keras"):
         parameters = augment_keras.Parameters(**drawn)
         return augment_keras.apply(image, truth, parameters, fill=manifest.fill)
-    drawn["elastic"] = np.array(entry["parameters"]["elastic"])
+    for name in ("elastic", "shading", "bands", "blots"):
+        drawn[name] = np.array(entry["parameters"][name])
     normal = ((image - image.mean()) / image.std()).astype(np.float32)[None]
     crop, drawn_truth = augment.apply(normal, truth, augment.Parameters(**drawn))
     return np.clip(np.rint(crop[0] * image.std() + image.mean()), 0, 255), drawn_truth
@@ -149,7 +151,7 @@ def test_axolemma_cuts_crops_of_a_size(tmp_path):
 
 
 def test_changes_of_contrast_survive(tmp_path, monkeypatch):
-    plain = {"turn": 0, "noise": 0, "blur": 0, "gamma": 0}
+    plain = dict.fromkeys(("turn", "noise", "blur", "gamma", "shading", "bands", "blots"), 0)
     monkeypatch.setitem(augmentation.PRESETS, "axolemma", plain)
     manifest = augment_pairs(PAIRS, tmp_path / "a", count=6, preset="axolemma", workers=1)
     for image, entry in zip(datasets.load(tmp_path / "a").images, manifest.pairs, strict=True):

@@ -109,7 +109,7 @@ def test_keras_wedges_are_as_black_as_the_file(pairs):
     assert drawn[moved[0] == moved.min()].mean() > 0.9
 
 
-@pytest.mark.parametrize("preset", ["axolemma", "keras"])
+@pytest.mark.parametrize("preset", ["axolemma", "robust", "keras"])
 def test_any_layout_in_memory_and_half_floats_will_do(pairs, tmp_path, preset):
     images = pairs.images.astype(np.float16)
     hashes = set()

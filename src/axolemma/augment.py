@@ -14,8 +14,26 @@ from numpy.typing import NDArray
 from axolemma.errors import InputError
 from axolemma.labels import IGNORED
 
-__all__ = ["Parameters", "apply", "draw"]
+__all__ = ["PRESETS", "Parameters", "apply", "draw"]
 
+#: By name, what `draw` takes in place of its own ranges. ``robust`` is for weights that others
+#: will use, on sections with shadows, seams, stripes and specks that nobody learned from.
+PRESETS: dict[str, dict[str, float]] = {
+    "axolemma": {},
+    "robust": {
+        "turn": 0.9,
+        "scale": 0.35,
+        "shear": 0.2,
+        "elastic": 6.0,
+        "shading": 1.5,
+        "bands": 0.25,
+        "blots": 0.25,
+    },
+}
+
+#: Distance of the control points of a shading, widths of bands, radii of blots, all in pixels.
+_SHADED, _WIDTHS, _RADII = 128, (3, 64), (2, 12)
+_MOST_BLOTS = 20
 
 #: Points of the curve over the grey values; between them it is straight.
 _KNOTS = 4097
@@ -50,6 +68,16 @@ class Parameters:
         Displacement (Y, X) in pixels of each input section; the central one is never moved.
     missing
         Which input sections are blank; never the central one.
+    shading
+        Control points of a gain and an offset that change smoothly over the crop, (2, n, n), as
+        those of `elastic`. Empty for none.
+    bands
+        What lies between two parallel lines and has other grey values, (n, 6): the lines' normal
+        (Y, X), where they lie along it in pixels from the crop's centre, the second beyond the crop
+        where one side of a line is meant, and gain and offset.
+    blots
+        Discs of one grey value, (n, 4): centre (Y, X) and radius in pixels, and that value. They
+        are small: what is below is to be guessed, and the truth stays.
     """
 
     size: tuple[int, int]
@@ -64,6 +92,9 @@ class Parameters:
     noise_seed: int
     shifts: tuple[tuple[float, float], ...]
     missing: tuple[bool, ...]
+    shading: NDArray[np.float64]
+    bands: NDArray[np.float64]
+    blots: NDArray[np.float64]
 
 
 def draw(
@@ -83,6 +114,9 @@ def draw(
     noise: float = 2.0,
     shift: float = 6.0,
     missing: float = 0.05,
+    shading: float = 0.0,
+    bands: float = 0.0,
+    blots: float = 0.0,
 ) -> Parameters:
     """Draw the parameters of one crop.
 
@@ -119,6 +153,13 @@ def draw(
         Standard deviation in pixels by which a neighbouring section slips.
     missing
         Probability that a neighbouring section is blank.
+    shading
+        Largest standard deviation of the offset's control points, half of the crops get none; the
+        gain's logarithm has three tenths of it.
+    bands
+        Probability of each of two bands: seams of a mosaic, folds and stripes.
+    blots
+        Probability of up to twenty blots.
 
     Returns
     -------
@@ -176,7 +217,40 @@ def draw(
         noise_seed=int(rng.integers(2**63)),
         shifts=tuple((float(y), float(x)) for y, x in slips),
         missing=tuple(bool(b) for b in blank),
+        shading=_shading(rng, size, shading),
+        bands=_bands(rng, min(size), bands),
+        blots=_blots(rng, size, blots),
     )
+
+
+def _shading(rng: np.random.Generator, size: tuple[int, int], most: float) -> NDArray[np.float64]:
+    strength = rng.uniform(-most, most) if most else 0.0
+    if strength <= 0:
+        return np.empty((2, 0, 0))
+    points = (max(2, round(side / _SHADED) + 1) for side in size)
+    fields = rng.normal(0, strength, (2, *points))
+    fields[0] = np.exp(0.3 * fields[0])
+    return fields
+
+
+def _bands(rng: np.random.Generator, side: int, probability: float) -> NDArray[np.float64]:
+    drawn = np.empty((np.count_nonzero(rng.random(2) < probability) if probability else 0, 6))
+    for band in drawn:
+        angle, start = rng.uniform(0, 2 * np.pi), rng.uniform(-0.4, 0.4) * side
+        # Half of them have one edge only.
+        width = 2 * side if rng.random() < 0.5 else np.exp(rng.uniform(*np.log(_WIDTHS)))
+        gain, offset = np.exp(rng.normal(0, 0.4)), rng.normal(0, 1.5)
+        band[:] = np.cos(angle), np.sin(angle), start, start + width, gain, offset
+    return drawn
+
+
+def _blots(
+    rng: np.random.Generator, size: tuple[int, int], probability: float
+) -> NDArray[np.float64]:
+    some = probability and rng.random() < probability
+    count = rng.integers(1, _MOST_BLOTS + 1) if some else 0
+    places = rng.uniform(-0.5, 0.5, (count, 2)) * size
+    return np.column_stack((places, rng.uniform(*_RADII, count), rng.normal(0, 2, count)))
 
 
 def apply(
@@ -218,7 +292,11 @@ def apply(
             f"the parameters were drawn for {len(parameters.shifts)} sections, not {len(image)}"
         )
     image = np.ascontiguousarray(image)
-    grid = parameters.elastic if parameters.elastic.size else np.empty((2, 0, 0))
+    # From a file, where nothing is left of the shape of what is empty.
+    grid, fields = (
+        field if field.size else np.empty((2, 0, 0))
+        for field in (parameters.elastic, parameters.shading)
+    )
     size = parameters.size
     crop, drawn = out or (np.empty((len(image), *size), np.float32), np.empty(size, np.uint8))
     _cut(
@@ -240,6 +318,10 @@ def apply(
         parameters.gamma,
         parameters.gain,
         parameters.offset,
+        fields.astype(np.float32),
+        *map(_spline_weights, size, fields.shape[1:]),
+        parameters.bands.reshape(-1, 6).astype(np.float32),
+        parameters.blots.reshape(-1, 4).astype(np.float32),
         parameters.noise,
         noise_rng.integers(2**64, dtype=np.uint64),
     )
@@ -270,13 +352,7 @@ def _spline_weights(size: int, points: int) -> NDArray[np.float32]:
 def _cut(  # type: ignore[no-untyped-def]
     image, truth, matrix, centre, shifts, missing, grid, rows, columns, crop, drawn
 ):
-    # The deformation along Y and X at the control points' rows; `_places` goes on between them.
-    bent = np.zeros((2, grid.shape[1], drawn.shape[1]), np.float32)
-    for axis in range(2):
-        for m in range(grid.shape[1]):
-            for n in range(grid.shape[2]):
-                for j in range(drawn.shape[1]):
-                    bent[axis, m, j] += grid[axis, m, n] * columns[j, n]
+    bent = _along_rows(grid, columns)  # `_places` goes on between them
     for channel in range(len(image)):
         if missing[channel]:
             crop[channel] = 0
@@ -284,6 +360,18 @@ def _cut(  # type: ignore[no-untyped-def]
             where = centre + shifts[channel]
             _sample(image[channel], matrix, where, bent, rows, crop[channel])
     _sample_truth(truth, matrix, centre, bent, rows, drawn)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _along_rows(grid, columns):  # type: ignore[no-untyped-def]
+    # Two smooth fields by their control points (2, n, n), along the rows of those.
+    found = np.zeros((2, grid.shape[1], len(columns)), np.float32)
+    for kind in range(2):
+        for m in range(grid.shape[1]):
+            for n in range(grid.shape[2]):
+                for j in range(len(columns)):
+                    found[kind, m, j] += grid[kind, m, n] * columns[j, n]
+    return found
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
@@ -372,7 +460,9 @@ def _mirror(index, size):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _change(crop, blur, gamma, gain, offset, noise, key):  # type: ignore[no-untyped-def]
+def _change(  # type: ignore[no-untyped-def]
+    crop, blur, gamma, gain, offset, fields, rows, columns, bands, blots, noise, key
+):
     # In place: sharpness, contrast and noise of a crop (C, Y, X).
     if blur > 0:
         taps = np.empty(int(3 * blur + 0.5) + 1, np.float32)
@@ -386,6 +476,12 @@ def _change(crop, blur, gamma, gain, offset, noise, key):  # type: ignore[no-unt
     for k in range(_KNOTS):
         curve[k] = gain * ((k / (_KNOTS - 1)) ** gamma * 6 - 3)
     _bend(crop, curve, np.float32(gain), np.float32(offset))
+    if fields.size:
+        _shade(crop, fields, rows, columns)
+    for band in bands:
+        _stripe(crop, band)
+    for blot in blots:
+        _blot(crop, blot)
     if noise > 0:
         _add_white(crop, np.float32(noise), key)
 
@@ -430,6 +526,48 @@ def _bend(crop, curve, slope, offset):  # type: ignore[no-untyped-def]
         part = at - np.float32(knot)
         bent = curve[knot] + part * (curve[knot + 1] - curve[knot])
         values[i] = bent + slope * (value - within) + offset
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _shade(crop, fields, rows, columns):  # type: ignore[no-untyped-def]
+    # In place: gain and offset that change slowly over the crop.
+    height, width = crop.shape[1:]
+    along = _along_rows(fields, columns)
+    gain, offset = np.empty(width, np.float32), np.empty(width, np.float32)
+    for i in range(height):
+        gain[:] = 0
+        offset[:] = 0
+        for m in range(rows.shape[1]):
+            for j in range(width):
+                gain[j] += rows[i, m] * along[0, m, j]
+                offset[j] += rows[i, m] * along[1, m, j]
+        for channel in range(len(crop)):
+            for j in range(width):
+                crop[channel, i, j] = crop[channel, i, j] * gain[j] + offset[j]
+
+
+@numba.njit(cache=True, nogil=True)
+def _stripe(crop, band):  # type: ignore[no-untyped-def]
+    # In place: other grey values between two lines.
+    height, width = crop.shape[1:]
+    down, across, start, stop, gain, offset = band
+    for i in range(height):
+        for j in range(width):
+            along = (i + 0.5 - height / 2) * down + (j + 0.5 - width / 2) * across
+            if start <= along < stop:
+                for channel in range(len(crop)):
+                    crop[channel, i, j] = crop[channel, i, j] * gain + offset
+
+
+@numba.njit(cache=True, nogil=True)
+def _blot(crop, blot):  # type: ignore[no-untyped-def]
+    # In place: a disc of one value.
+    height, width = crop.shape[1:]
+    y, x, radius, value = blot[0] + height / 2, blot[1] + width / 2, blot[2], blot[3]
+    for i in range(max(0, int(y - radius)), min(height, int(y + radius) + 1)):
+        for j in range(max(0, int(x - radius)), min(width, int(x + radius) + 1)):
+            if (i + 0.5 - y) ** 2 + (j + 0.5 - x) ** 2 < radius**2:
+                crop[:, i, j] = value
 
 
 @numba.njit(cache=True, nogil=True)

@@ -40,15 +40,17 @@ from axolemma.pictures import membrane_over, side_by_side
 
 __all__ = ["PRESETS", "Manifest", "augment_pairs"]
 
-#: By name, the ranges to draw from: for `augment_keras.draw`, and `augment.draw`'s own.
+_RANGES = {
+    name: option.default
+    for name, option in inspect.signature(augment.draw).parameters.items()
+    if option.kind is option.KEYWORD_ONLY
+}
+
+#: By name, the ranges to draw from, for `augment.draw` and for `augment_keras.draw`.
 PRESETS: dict[str, dict[str, Any]] = {
+    **{name: _RANGES | others for name, others in augment.PRESETS.items()},
     "keras": dict(README_SETTINGS),
     "keras-report": dict(REPORT_SETTINGS),
-    "axolemma": {
-        name: option.default
-        for name, option in inspect.signature(augment.draw).parameters.items()
-        if option.kind is option.KEYWORD_ONLY
-    },
 }
 
 PARTS = ("images", "truths")
@@ -152,18 +154,18 @@ def augment_pairs(
         How many pairs. Every section is used equally often; what is left over goes to the first.
     preset
         ``"keras"`` and ``"keras-report"`` augment as an earlier project did by its README and by
-        its report; see `augment_keras`. ``"axolemma"`` augments as `train` does, see `augment`;
-        its grey values, of mean 0 and deviation 1, get the section's own mean and deviation back
-        and are clipped to 0 … 255, so that changes of contrast and brightness show.
+        its report; see `augment_keras`. ``"axolemma"`` and ``"robust"`` augment as `train` does,
+        see `augment`; their grey values, of mean 0 and deviation 1, get the section's own mean and
+        deviation back and are clipped to 0 … 255, so that changes of contrast and brightness show.
     fill
         What lies beyond the border: ``"black"``, where the truth shows membrane, or ``"mirror"``.
         By default black for Keras' presets, as the earlier project had it, and always mirrored for
-        ``"axolemma"``.
+        ``"axolemma"`` and ``"robust"``.
     seed
         The same seed gives the same files. A section's n-th variant depends on nothing else, so a
         larger count adds to a smaller one.
     size
-        Side of the crops of ``"axolemma"``; by default the section's own sides.
+        Side of the crops of ``"axolemma"`` and ``"robust"``; by default the section's own sides.
     first
         The number of the first section, for the record.
     workers
@@ -242,11 +244,11 @@ def _fill(preset: str, fill: Fill | None) -> Fill:
     if preset not in PRESETS:
         raise InputError(f"unknown preset '{preset}'{nearest(preset, PRESETS)}")
     if fill is None:
-        return "mirror" if preset == "axolemma" else "black"
+        return "mirror" if preset in augment.PRESETS else "black"
     if fill not in get_args(Fill):
         raise InputError(f"unknown fill '{fill}'{nearest(fill, get_args(Fill))}")
-    if preset == "axolemma" and fill != "mirror":
-        raise InputError(f"preset axolemma mirrors at the border; it has no fill '{fill}'")
+    if preset in augment.PRESETS and fill != "mirror":
+        raise InputError(f"preset {preset} mirrors at the border; it has no fill '{fill}'")
     return fill
 
 
@@ -268,7 +270,7 @@ def _sides(pairs: Pairs, preset: str, size: int | None) -> tuple[int, int]:
         )
     if size is None:
         return height, width
-    if preset != "axolemma" and (size, size) != (height, width):
+    if preset not in augment.PRESETS and (size, size) != (height, width):
         raise InputError(
             f"preset {preset} keeps the sections' size, {height} × {width}; leave size out, or"
             " take preset axolemma, which crops"
@@ -298,7 +300,7 @@ def _pair(
     rng = np.random.default_rng((job.seed, section, variant))
     image, truth = job.images[section], job.truth[section]
     settings = PRESETS[job.preset]
-    if job.preset != "axolemma":
+    if job.preset not in augment.PRESETS:
         drawn = augment_keras.draw(rng, (image.shape[0], image.shape[1]), **settings)
         return *augment_keras.apply(image, truth, drawn, fill=job.fill), _plain(drawn)
     mean, deviation = image.mean(dtype=np.float64), image.std(dtype=np.float64)

@@ -213,7 +213,7 @@ def train(
     ] = None,
     dice: Annotated[float | None, typer.Option(help="Weight of Dice in bce_dice.")] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Augmentation: axolemma, keras or none.")
+        str | None, typer.Option(help="Augmentation: axolemma, robust, keras or none.")
     ] = None,
     magnification: Annotated[
         float | None, typer.Option(help="Factor by which sections are enlarged for prediction.")
@@ -754,7 +754,9 @@ def compare(
         str | None, typer.Option(help="isbi2012, phantom, a folder of pairs, CREMI or SNEMI3D.")
     ] = None,
     losses: Annotated[str | None, typer.Option(help="Losses, see docs/training.md.")] = None,
-    presets: Annotated[str | None, typer.Option(help="Augmentations: axolemma,keras,none.")] = None,
+    presets: Annotated[
+        str | None, typer.Option(help="Augmentations: axolemma,robust,keras,none.")
+    ] = None,
     seeds: Annotated[str | None, typer.Option(help="How many, or which: 0,3,5.")] = None,
     folds: Annotated[
         str | None, typer.Option(help="seed: test on the last sixth; 6: on every sixth once.")
@@ -882,14 +884,15 @@ def augment(
     slices: Slices = None,
     count: Annotated[int, typer.Option(help="Pairs to write.")] = 1000,
     preset: Annotated[
-        str, typer.Option(help="axolemma, keras (an earlier project's), or keras-report.")
+        str, typer.Option(help="axolemma, robust, keras (an earlier project's), or keras-report.")
     ] = "axolemma",
     fill: Annotated[
         str | None, typer.Option(help="Beyond the border, for keras: black (its own) or mirror.")
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed writes the same files.")] = 0,
     size: Annotated[
-        int | None, typer.Option(help="Side of the crops of axolemma; whole sections by default.")
+        int | None,
+        typer.Option(help="Side of the crops of axolemma and robust; whole sections by default."),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; one a core by default.")] = None,
     overwrite: Annotated[

@@ -174,7 +174,8 @@ class TrainSettings(_Settings):
     loss
         Name of the loss, see `axolemma.losses`.
     preset
-        Augmentation: our own, that of the earlier project (`augment_keras`), or none.
+        Augmentation: our own; ``robust``, a stronger one for weights that others will use, see
+        `axolemma.augment.PRESETS`; that of the earlier project (`augment_keras`); or none.
     dice
         For the loss ``bce_dice``: weight of the soft Dice loss beside binary cross-entropy.
     magnification
@@ -215,7 +216,7 @@ class TrainSettings(_Settings):
     optimizer: Literal["adamw", "adam"] = "adamw"
     schedule: Literal["cosine", "step"] = "cosine"
     loss: str = "bce_dice"
-    preset: Literal["axolemma", "keras", "none"] = "axolemma"
+    preset: Literal["axolemma", "robust", "keras", "none"] = "axolemma"
     dice: float = Field(default=0.5, ge=0)
     magnification: float = Field(default=1.0, ge=0.1, le=10)
     thicken: int = Field(default=1, ge=0, le=20)

@@ -323,7 +323,7 @@ def _fit(
     if sparse and settings.preset == "keras":
         raise SettingsError(
             "preset 'keras' paints what it cannot see as annotated membrane, so it cannot leave"
-            " pixels out; take preset axolemma or none where not all is annotated"
+            " pixels out; take preset axolemma, robust or none where not all is annotated"
         )
     signs = np.where(bright, 1, -1).tolist()
     black = [sign * one.mean / one.deviation for sign, one in zip(signs, levels, strict=True)]
@@ -931,8 +931,8 @@ def _batch(
         near = neighbours(int(z), settings.context, len(images))
         pair = images[near] if settings.context else images[z : z + 1], truth[z]
         whole = not (truth[z] == IGNORED).any()
-        if settings.preset == "axolemma":
-            drawn = augment.draw(rng, (len(near), *shape), size)
+        if (ranges := augment.PRESETS.get(settings.preset)) is not None:
+            drawn = augment.draw(rng, (len(near), *shape), size, **ranges)
             if not whole:
                 drawn = replace(drawn, centre=_centre(_aimed(rng, truth[z], size), shape, size))
             jobs.append(partial(augment.apply, *pair, drawn))
