@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from axolemma.engines.cores import cores
 from axolemma.errors import InputError
 from axolemma.geometry import Box
 from axolemma.padding import padded
@@ -51,12 +54,13 @@ def polarity_of(
     places = [Box((0, y, x), (1, y + a, x + b)) for y, a in rows for x, b in columns]
     widths = [width / magnification for width in _LINES]
     votes: list[list[float]] = [[] for _ in widths]
-    for z in looked_at(shape[0]):
-        parts = (read(box.moved((z, 0, 0)))[0] for box in places)
-        seen = [lines for part in parts if (lines := _lines(part, widths))]
-        for of, parted in zip(votes, zip(*seen, strict=True), strict=False):
-            strongest = sorted(parted, reverse=True)[: -(-len(parted) // 2)]
-            of.append(float(np.median([vote for _, vote in strongest])))
+    with ThreadPoolExecutor(cores()) as pool:
+        for z in looked_at(shape[0]):
+            parts = [read(box.moved((z, 0, 0)))[0] for box in places]
+            seen = [lines for lines in pool.map(partial(_lines, widths=widths), parts) if lines]
+            for of, parted in zip(votes, zip(*seen, strict=True), strict=False):
+                strongest = sorted(parted, reverse=True)[: -(-len(parted) // 2)]
+                of.append(float(np.median([vote for _, vote in strongest])))
     each = [float(np.median(of)) for of in votes if of]
     clearest = max(each, key=abs, default=0.0)
     return "bright" if clearest > math.log(_CLEARLY) else "dark"
