@@ -89,6 +89,18 @@ def test_what_a_pixel_size_is_worth_comes_from_the_bench():
     assert f"between {lowest:.2f} and {highest:.2f} of the true one" in text
 
 
+def test_what_weights_make_of_faulty_sections_comes_from_the_bench():
+    found = json.loads((ROOT / "docs" / "results" / "robustness.json").read_text("utf-8"))
+    page = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
+    lines = page.split("<!-- robustness -->")[1].strip().splitlines()[2:]
+    for line, row in zip(lines, found["rows"], strict=True):
+        map_, cells = (
+            f"{row[f'V_rand, {what}']:.4f} / {row[f'V_info, {what}']:.4f}"
+            for what in ("map", "cells")
+        )
+        assert line == f"| {row['sections']} | {map_} | {cells} |"
+
+
 def test_how_long_it_takes_comes_from_the_bench():
     results = json.loads((ROOT / "docs" / "results" / "time_to_accuracy.json").read_text())
     lines = (ROOT / "docs" / "training.md").read_text().split("<!-- minutes -->")[1].splitlines()
