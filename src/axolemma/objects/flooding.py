@@ -6,11 +6,22 @@ from numpy.typing import NDArray
 
 from axolemma.errors import InputError
 
-__all__ = ["flood"]
+__all__ = ["flood", "strips"]
 
 _BITS = 16
 _LEVELS = 1 << _BITS  # steps that heights from 0 to 1 are told apart in
 _CHUNK = 64  # numbers in a chunk of a queue
+_STRIP = 2**18  # pixels that are prepared at once
+
+
+def strips(shape: tuple[int, ...]) -> list[slice]:
+    """Return rows of a section (Y, X) to work out one after the other.
+
+    What is passed on from step to step then stays near; for a large section the system would have
+    to find memory for each, which takes longer than the step.
+    """
+    rows = max(1, _STRIP // max(1, shape[1]))
+    return [slice(first, first + rows) for first in range(0, shape[0], rows)]
 
 
 def flood(height: NDArray[np.floating], seeds: NDArray[np.integer]) -> NDArray[np.int32]:
@@ -55,9 +66,12 @@ def flood(height: NDArray[np.floating], seeds: NDArray[np.integer]) -> NDArray[n
         raise InputError("a height is outside 0 to 1 or no number; rescale the landscape")
     # A pixel's basin above its level in one number, so that both come in one read. The rim, which
     # is below zero, is nobody's to flood.
-    state = np.full((height.shape[0] + 2, height.shape[1] + 2), -1, np.int64)
-    state[1:-1, 1:-1] = np.rint(height * (_LEVELS - 1)).astype(np.int64)
-    state[1:-1, 1:-1] += np.asarray(seeds, np.int64) << _BITS
+    state = np.empty((height.shape[0] + 2, height.shape[1] + 2), np.int64)
+    state[[0, -1]] = state[:, [0, -1]] = -1
+    inner = state[1:-1, 1:-1]
+    for strip in strips(height.shape):
+        inner[strip] = np.rint(height[strip] * (_LEVELS - 1))
+        inner[strip] += seeds[strip].astype(np.int64) << _BITS
     flat = state.ravel()
     given = np.flatnonzero(flat >= _LEVELS)
     given = given[np.argsort(flat[given] & (_LEVELS - 1), kind="stable")]
@@ -65,7 +79,10 @@ def flood(height: NDArray[np.floating], seeds: NDArray[np.integer]) -> NDArray[n
     kind = np.int32 if state.size < 2**31 else np.int64
     chunks = np.empty((state.size // (_CHUNK - 1) + _LEVELS + 1, _CHUNK), kind)
     _rise(flat, given, chunks, state.shape[1])
-    return np.asarray(state[1:-1, 1:-1] >> _BITS, np.int32)
+    found = np.empty(height.shape, np.int32)
+    for strip in strips(height.shape):
+        found[strip] = inner[strip] >> _BITS
+    return found
 
 
 @numba.njit(cache=True)

@@ -28,7 +28,7 @@ from scipy import ndimage
 from axolemma.errors import InputError
 from axolemma.geometry import Box
 from axolemma.objects.contacts import borders, lowest, ranked
-from axolemma.objects.flooding import flood
+from axolemma.objects.flooding import flood, strips
 from axolemma.objects.solvers import distances
 from axolemma.objects.tables import Tables, grouped, reduced, stacked
 
@@ -330,9 +330,12 @@ def _flooded(
     deep: NDArray[np.float32],
     depth: float,
 ) -> NDArray[np.int32]:
-    # In float32 whatever the map's dtype, so that the same map floods the same way.
-    landscape = _MAP * membrane.astype(np.float32) + (1 - _MAP) * (1 - deep / np.float32(depth))
-    found = flood(landscape.clip(0, 1), seeds)
+    landscape = np.empty(membrane.shape, np.float32)
+    for strip in strips(membrane.shape):
+        # In float32 whatever the map's dtype, so that the same map floods the same way.
+        high = 1 - deep[strip] / np.float32(depth)
+        landscape[strip] = _MAP * membrane[strip].astype(np.float32) + (1 - _MAP) * high
+    found = flood(landscape.clip(0, 1, out=landscape), seeds)
     if (nothing := _nothing(membrane)) is not None:
         found[nothing] = 0
     return found
