@@ -180,6 +180,36 @@ def test_bands_and_blots_lie_where_they_should(pair):
     np.testing.assert_array_equal(drawn, truth[:16, :16])
 
 
+def test_bands_with_one_edge_end_beyond_crops_of_any_shape():
+    for size in ((64, 1024), (1024, 64), (32, 32)):
+        y, x = np.mgrid[: size[0], : size[1]] + 0.5
+        one_edge = 0
+        for seed in range(40):
+            drawn = draw(np.random.default_rng(seed), (1, *size), size, bands=1)
+            for down, across, start, stop, *_ in drawn.bands:
+                along = (y - size[0] / 2) * down + (x - size[1] / 2) * across
+                if stop - start > 64:
+                    one_edge += 1
+                    assert (along < stop).all()
+        assert 20 < one_edge < 60
+
+
+def test_all_input_sections_share_what_lies_over_them(rng):
+    image = rng.standard_normal((3, 40, 48)).astype(np.float32)
+    truth = np.zeros((40, 48), np.uint8)
+    over = {
+        "shading": np.stack([np.full((3, 3), 2.0), np.zeros((3, 3))]),
+        "bands": np.array([[1.0, 0.0, 2.0, 4.0, 1.0, 3.0]]),
+        "blots": np.array([[-6.0, -6.0, 1.5, 9.0]]),
+    }
+    three = replace(PLAIN, shifts=((0.0, 0.0),) * 3, missing=(False,) * 3, **over)
+    crop, _ = apply(image, truth, three)
+    expected = 2 * image[:, :16, :16]
+    expected[:, 10:12] += 3
+    expected[:, 1:3, 1:3] = 9
+    np.testing.assert_allclose(crop, expected, atol=1e-5)
+
+
 def test_what_is_not_asked_for_is_not_drawn():
     for seed in range(20):
         drawn = draw(np.random.default_rng(seed), (1, 90, 90), (64, 64))

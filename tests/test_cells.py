@@ -15,6 +15,7 @@ from axolemma.metrics import contingency, cremi_voi
 from axolemma.objects import (
     BOUNDARIES,
     contacts,
+    flooding,
     fragments,
     merge,
     segment_cells,
@@ -353,6 +354,18 @@ def test_flood_by_hand():
     np.testing.assert_array_equal(
         level, flood(np.zeros((9, 9)), np.pad([[1, 2]], ((4, 4), (3, 4))))
     )
+
+
+@pytest.mark.parametrize("strip", [7, 130])
+def test_strips_change_nothing(monkeypatch, strip):
+    rng = np.random.default_rng(strip)
+    map_ = ndimage.gaussian_filter(rng.random((90, 60)), 3)
+    map_ = (map_ - map_.min()) / np.ptp(map_)
+    whole = fragments(map_, threshold=0.5)
+    assert whole.max() > 3
+    monkeypatch.setattr(flooding, "_STRIP", strip)  # a row of a section at least
+    assert len(flooding.strips(map_.shape)) == -(-90 // max(1, strip // 60))
+    np.testing.assert_array_equal(fragments(map_, threshold=0.5), whole)
 
 
 def test_what_flood_refuses():

@@ -90,7 +90,10 @@ def test_what_a_pixel_size_is_worth_comes_from_the_bench():
 
 
 def test_what_weights_make_of_faulty_sections_comes_from_the_bench():
-    found = json.loads((ROOT / "docs" / "results" / "robustness.json").read_text("utf-8"))
+    results = ROOT / "docs" / "results"
+    found = json.loads((results / "robustness.json").read_text("utf-8"))
+    shipped = json.loads((results / "shipped_weights.json").read_text("utf-8"))
+    assert found["weights_sha256"] == shipped["neurites-seed"]["weights_sha256"]
     page = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
     lines = page.split("<!-- robustness -->")[1].strip().splitlines()[2:]
     for line, row in zip(lines, found["rows"], strict=True):

@@ -21,6 +21,7 @@ from axolemma.images import create_zarr, open_volume, open_zarr, read, traces, w
 from axolemma.lock import Lock
 from axolemma.modelfile import load_model, save_model
 from axolemma.objects import link_cells, segment_cells
+from axolemma.objects.fragments import cut_block, fragment_halo
 from axolemma.pipeline import outlook, segment_volume
 from axolemma.pipeline.works import keep_cells
 from axolemma.quality import as_dict, check_stack
@@ -96,6 +97,27 @@ def test_blockwise_equals_whole(tmp_path, stack, whole, block):
     )
     assert record["neurons"] == neurons.max()
     assert record["polarity"] == "dark"
+
+
+def test_blocks_differ_from_the_whole_by_fragments_that_reach_too_far_alone(tmp_path):
+    # What docs/volumes.md declares: here one fragment lies 223 px from its seed, blocks see 217.
+    write_tiff(tmp_path / "far.tif", phantom(SHAPE, seed=5).image, voxel_size=SIZE)
+    record = run(tmp_path / "far.tif", tmp_path / "out.zarr", block=(2, 128, 256))
+    map_ = (everything(tmp_path / "out.zarr") / np.float32(255)).astype(np.float32)
+    how = {"threshold": record["threshold"], "boundary": record["boundary"]}
+    whole = segment_cells(map_, **how)
+    cells = everything(tmp_path / "out.zarr/labels/cells")
+    names, _ = cut_block(map_, threshold=record["threshold"])
+    for z in range(SHAPE[0]):
+        # Numbers shift behind one more cell: what counts is which pixels belong together.
+        pairs = np.unique(np.stack([cells[z].ravel(), whole[z].ravel()]), axis=1)
+        numbers, pieces = np.unique(pairs[1], return_counts=True)
+        for cell in numbers[(pieces > 1) & (numbers > 0)]:
+            reaches = []
+            for name in np.unique(names[z][whole[z] == cell]):
+                seed = np.unravel_index((int(name) - 1) % (SHAPE[1] * SHAPE[2]), SHAPE[1:])
+                reaches.append(np.abs(np.argwhere(names[z] == name) - seed).max())
+            assert max(reaches) > fragment_halo()
 
 
 @pytest.mark.parametrize("block", [(1, 128, 256), (2, 1024, 1024)])

@@ -43,6 +43,11 @@ def test_each_says_where_it_comes_from(name):
     assert model.info.training["data"] == "isbi2012 train"
     assert model.info.training["slices"] == ("0-24" if name == "neurites-seed" else "0-29")
     assert f"## `{name}`" in CARD
+    chosen = model.info.training["settings"]
+    recipe = f"--preset {chosen['preset']} --steps {chosen['steps']} --seed {chosen['seed']}"
+    assert recipe in CARD.split(f"## `{name}`")[1].split("\n## ")[0]
+    cells = (ROOT / "docs" / "cells.md").read_text(encoding="utf-8")
+    assert f"({model.info.boundary:g} in the weights that ship)" in cells
 
 
 def test_a_misspelt_name_is_helped():
@@ -58,6 +63,8 @@ def test_the_card_tells_the_scores_of_the_bench():
                 (line,) = (line for line in CARD.splitlines() if line.startswith(start))
                 for key in ("v_rand", "v_info", "best_v_rand", "best_v_info"):
                     assert f"{row[key]:.4f}" in line, (name, data, average, key)
+                assert f"| {row['threshold']:.1f} |" in line
+                assert line.endswith(f"{row['cells_v_rand']:.4f} / {row['cells_v_info']:.4f} |")
 
 
 def test_the_scores_come_out_again(isbi2012_folder):

@@ -77,7 +77,8 @@ class Parameters:
         where one side of a line is meant, and gain and offset.
     blots
         Discs of one grey value, (n, 4): centre (Y, X) and radius in pixels, and that value. They
-        are small: what is below is to be guessed, and the truth stays.
+        are small: what is below is to be guessed, and the truth stays. Shading, bands and blots
+        are those of all input sections.
     """
 
     size: tuple[int, int]
@@ -218,7 +219,7 @@ def draw(
         shifts=tuple((float(y), float(x)) for y, x in slips),
         missing=tuple(bool(b) for b in blank),
         shading=_shading(rng, size, shading),
-        bands=_bands(rng, min(size), bands),
+        bands=_bands(rng, size, bands),
         blots=_blots(rng, size, blots),
     )
 
@@ -233,12 +234,15 @@ def _shading(rng: np.random.Generator, size: tuple[int, int], most: float) -> ND
     return fields
 
 
-def _bands(rng: np.random.Generator, side: int, probability: float) -> NDArray[np.float64]:
+def _bands(
+    rng: np.random.Generator, size: tuple[int, int], probability: float
+) -> NDArray[np.float64]:
     drawn = np.empty((np.count_nonzero(rng.random(2) < probability) if probability else 0, 6))
     for band in drawn:
-        angle, start = rng.uniform(0, 2 * np.pi), rng.uniform(-0.4, 0.4) * side
-        # Half of them have one edge only.
-        width = 2 * side if rng.random() < 0.5 else np.exp(rng.uniform(*np.log(_WIDTHS)))
+        angle, start = rng.uniform(0, 2 * np.pi), rng.uniform(-0.4, 0.4) * min(size)
+        # Half of them have one edge only: the other is beyond the farthest corner.
+        wide = rng.random() < 0.5
+        width = 2 * np.hypot(*size) if wide else np.exp(rng.uniform(*np.log(_WIDTHS)))
         gain, offset = np.exp(rng.normal(0, 0.4)), rng.normal(0, 1.5)
         band[:] = np.cos(angle), np.sin(angle), start, start + width, gain, offset
     return drawn

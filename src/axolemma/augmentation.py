@@ -273,7 +273,7 @@ def _sides(pairs: Pairs, preset: str, size: int | None) -> tuple[int, int]:
     if preset not in augment.PRESETS and (size, size) != (height, width):
         raise InputError(
             f"preset {preset} keeps the sections' size, {height} × {width}; leave size out, or"
-            " take preset axolemma, which crops"
+            " take preset axolemma or robust, which crop"
         )
     if size < SMALLEST:
         raise InputError(f"size must be at least {SMALLEST} pixels, not {size}")

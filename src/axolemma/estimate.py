@@ -33,14 +33,14 @@ __all__ = [
 ]
 
 #: Interpreter, torch and the other packages with a small network, in bytes; and what finds objects.
-BASE, FINDING = 310e6, 110e6
+BASE, FINDING = 310e6, 140e6
 
 #: Bytes per pixel of a tile beside the network's maps, and more where poses are averaged; and how
 #: many of the largest map's bytes are in use at once, for prediction and for learning.
 TILE, POSED, LIVE, KEPT = 12.0, 20.0, 3.0, 1.3
 
 #: Bytes per pixel while the cells of a section are found, and per voxel while they are linked.
-CELLS, NEURONS = 45.0, 56.0
+CELLS, NEURONS = 30.0, 56.0
 
 #: Seconds per pixel with one thread: cells of a section, links to the next, files.
 CELLS_SECONDS, NEURONS_SECONDS, FILES_SECONDS = 3e-7, 1e-6, 5e-8

@@ -28,6 +28,9 @@ _LINES, _CLEARLY = (2.5, 5.0), 1.1
 #: in a network's pixels, and the share of padding from which one shows nothing.
 _SPREAD, _LEAST_WINDOW, _MOST_WINDOW, _MOST_PADDING = 4, 96, 256, 0.7
 
+#: Windows at most that are looked at side by side.
+_WORKERS = 4
+
 
 def polarity_of(
     read: Callable[[Box], NDArray[Any]], shape: tuple[int, ...], *, magnification: float = 1.0
@@ -54,10 +57,16 @@ def polarity_of(
     places = [Box((0, y, x), (1, y + a, x + b)) for y, a in rows for x, b in columns]
     widths = [width / magnification for width in _LINES]
     votes: list[list[float]] = [[] for _ in widths]
-    with ThreadPoolExecutor(cores()) as pool:
+    workers = min(_WORKERS, cores())
+    with ThreadPoolExecutor(workers) as pool:
         for z in looked_at(shape[0]):
-            parts = [read(box.moved((z, 0, 0)))[0] for box in places]
-            seen = [lines for lines in pool.map(partial(_lines, widths=widths), parts) if lines]
+            seen: list[list[tuple[float, float]]] = []
+            for first in range(0, len(places), workers):  # so that few windows are in memory
+                boxes = places[first : first + workers]
+                parts = [read(box.moved((z, 0, 0)))[0] for box in boxes]
+                seen += [
+                    found for found in pool.map(partial(_lines, widths=widths), parts) if found
+                ]
             for of, parted in zip(votes, zip(*seen, strict=True), strict=False):
                 strongest = sorted(parted, reverse=True)[: -(-len(parted) // 2)]
                 of.append(float(np.median([vote for _, vote in strongest])))

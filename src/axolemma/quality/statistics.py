@@ -315,9 +315,9 @@ def contrast_of(section: NDArray[Any]) -> Contrast:
 def normalise(section: NDArray[Any], of: Contrast | None = None) -> NDArray[np.float32]:
     """Shift and scale the grey values of one section to mean 0 and standard deviation 1.
 
-    Every section on its own, since contrast changes from one section to the next. A frame of one
-    value around the tissue does not count and becomes 0, grey, where it is not told what to go by.
-    What is farther off than 8 deviations, as no tissue is, comes nearer.
+    Every section on its own, since contrast changes from one section to the next. A frame around
+    the tissue, where that contrast tells of one, does not count and becomes 0, grey. What is
+    farther off than `FARTHEST` deviations, as no tissue is, comes nearer.
 
     Parameters
     ----------

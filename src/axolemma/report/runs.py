@@ -17,6 +17,7 @@ __all__ = ["run_document"]
 
 _AUGMENTED: dict[Any, str] = {
     "none": "took them as they are",
+    "robust": "augmented them strongly, for sections worse than these",
     "keras": "augmented them as Keras does",
 }
 
