@@ -163,6 +163,15 @@ def test_a_network_that_is_lost_on_the_way():
     with pytest.raises(SettingsError, match="at one size of tiles alone; take precision bf16"):
         compiled(settled("cenet"))
 
+    class Lost(nn.Module):
+        stride = 8
+
+        def forward(self, x):
+            return x * float(x.shape[-2] - 30)  # a trace keeps the number
+
+    with pytest.raises(SettingsError, match="at one size of tiles alone; take precision bf16"):
+        compiled(Lost())
+
 
 def test_what_is_missing(monkeypatch, crops):
     with pytest.raises(SettingsError, match=r"calibrated on parts of the image .* take bf16"):

@@ -35,6 +35,8 @@ MOST_CHANGED = 0.005
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
 
+_ONE_SIZE = "OpenVINO runs this network at one size of tiles alone; take precision bf16 or fp32"
+
 
 class Compiled(nn.Module):
     """A compiled network: sections (N, C, Y, X) in, logits (N, 1, Y, X) out, of any size.
@@ -165,6 +167,8 @@ def compiled(
             "int8 is calibrated on parts of the image to predict, and none were given; take bf16"
         )
     openvino = _package("openvino")
+    if not getattr(network, "traceable", True):
+        raise SettingsError(_ONE_SIZE)
     stride = int(network.stride)  # type: ignore[arg-type]
     wanted = alone = fused(network)
     if average is not None:
@@ -197,9 +201,7 @@ def compiled(
         average=average,
     )
     if not _kept(fast, alone, channels, crops):
-        raise SettingsError(
-            "OpenVINO runs this network at one size of tiles alone; take precision bf16 or fp32"
-        )
+        raise SettingsError(_ONE_SIZE)
     return fast
 
 

@@ -43,6 +43,10 @@ class CENet(nn.Module):
     Med. Imaging 38. He et al. 2016, Deep residual learning for image recognition, CVPR.
     """
 
+    #: What it pools and enlarges goes by sides that a trace keeps: at others OpenVINO reads what is
+    #: not there.
+    traceable = False
+
     def __init__(self, *, in_channels: int = 1, out_channels: int = 1, width: int = 64) -> None:
         super().__init__()
         self.stride = 32
