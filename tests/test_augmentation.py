@@ -63,6 +63,24 @@ def test_the_folder_is_a_dataset_of_these_pairs(tmp_path, preset, fill, truth_is
         np.testing.assert_array_equal(interior, np.where(drawn == 0, 255, 0))
 
 
+def test_pairs_of_partly_annotated_sections(tmp_path):
+    truth = PAIRS.truth.copy()
+    truth[0], truth[1, 24:], truth[2:, :, :60] = 2, 2, 2
+    partly = replace(PAIRS, truth=truth)
+    drawn = augment_pairs(partly, tmp_path / "a", count=12, preset="axolemma", size=24)
+    assert drawn.ignore_value == 128
+    assert drawn.notes == ("1 sections were left out: nothing is annotated there",)
+    assert 0 not in {pair["section"] for pair in drawn.pairs}
+    loaded = datasets.load(tmp_path / "a")
+    assert set(np.unique(loaded.truth)) == {0, 1, 2}
+    # However little of a section is annotated, crops lie where it is; the turned ones may miss it.
+    hit = (loaded.truth != 2).any(axis=(1, 2))
+    assert all(hit[k] for k, pair in enumerate(drawn.pairs) if not pair["parameters"]["elastic"][0])
+    assert hit.mean() > 0.7
+    truths = np.stack([read(file).array[0] for file in (tmp_path / "a" / "truths").glob("*.png")])
+    assert set(np.unique(truths)) == {0, 128, 255}
+
+
 def replayed(manifest, entry):
     """Make a pair again from what the manifest says of it alone."""
     image, truth = PAIRS.images[entry["section"]], PAIRS.truth[entry["section"]]
@@ -287,6 +305,12 @@ def test_sections_that_cannot_be(tmp_path):
         (replace(PAIRS, images=np.where(flat == 7, np.nan, flat)), ImageError, "NaN or infinite"),
         (replace(PAIRS, truth=PAIRS.truth * 255), InputError, "a truth is 1 = membrane and 0"),
         (annotated(2, (9, 64)), InputError, "in 2 sections of 9 × 64 pixels; sides must be"),
+        (
+            replace(PAIRS, truth=np.where(PAIRS.truth, 1, 2).astype(np.uint8)),
+            InputError,
+            "not all is annotated, which preset keras cannot leave out; take preset axolemma",
+        ),
+        (replace(PAIRS, truth=np.full_like(PAIRS.truth, 2)), InputError, "nothing is annotated"),
         (Pairs("none", PAIRS.images[:0], PAIRS.truth[:0]), InputError, "augment in 0 sections"),
     ]:
         with pytest.raises(kind, match=match):

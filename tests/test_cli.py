@@ -230,6 +230,18 @@ def test_suggestions_that_cannot_be(call, files, tmp_path, arguments, match):
         (("augment", "--data", "data", "--count", "0", "-o", "a"), "count"),
         (("augment", "--data", "phantom", "--truth-is", "x", "-o", "a"), "--truth-is is one of"),
         (
+            ("augment", "--data", "phantom", "--truth-is", "labels", "-o", "a"),
+            "leave --truth-is out",
+        ),
+        (
+            ("augment", "--data", "phantom", "--ignore-value", "128", "-o", "a"),
+            "leave --ignore-value out",
+        ),
+        (
+            ("train", "--data", "phantom", "--loss", "bce", "--dice", "0.3", "-o", "a"),
+            "dice is for loss bce_dice, and bce does not weigh it",
+        ),
+        (
             ("report", "data", "--truth", "data/train-labels.tif", "--truth-is", "x"),
             "--truth-is is one of",
         ),

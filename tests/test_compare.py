@@ -498,6 +498,7 @@ def test_other_settings_are_refused(pairs, tmp_path, invented, change, match):
         ({"models": "unet", "training": {"crop": 1}}, "setting 'crop'"),
         ({"models": "unet", "training": {"corp": 64}}, "did you mean 'crop'"),
         ({"models": "unet", "training": {"seed": 1}}, "'seed' is for the comparison to set"),
+        ({"models": "unet", "losses": "bce,focal", "training": {"dice": 1}}, "dice is for loss"),
         ({"models": "unet", "training": {"context": 1}, "folds": 3}, "take folds 'seed' or 2"),
         ({"models": "unet", "modles": 1}, "did you mean 'models'"),
         ({"models": "unet", "devices": ["cpu", "cpux"]}, "unknown device 'cpux'"),
@@ -547,6 +548,13 @@ def test_other_defaults_than_those_it_began_with_are_refused(pairs, tmp_path, in
     (out / "comparison.json").write_text(json.dumps(told))
     with pytest.raises(SettingsError, match="the comparison there has trained_with = "):
         compare(pairs, out=out, **ONE)
+
+
+def test_the_weight_of_dice_is_for_the_loss_that_has_it(pairs, tmp_path, inline):
+    out = tmp_path / "out"
+    compare(pairs, out=out, **ONE | {"losses": "bce,bce_dice", "training": {"dice": 0.25}}).check()
+    used = [load_model(run).info.training["settings"] for run in sorted(out.glob("cells/*/run"))]
+    assert [(run["loss"], run["dice"]) for run in used] == [("bce", 0.5), ("bce_dice", 0.25)]
 
 
 def test_arguments_of_a_training_that_was_killed_stay(pairs, tmp_path, inline):

@@ -4,7 +4,7 @@
 alike. Beyond the border the section is mirrored, so no black wedge ever reaches the network.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numba
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from axolemma.errors import InputError
 from axolemma.labels import IGNORED
 
-__all__ = ["PRESETS", "Parameters", "apply", "draw"]
+__all__ = ["PRESETS", "Parameters", "aimed", "apply", "draw", "draw_annotated"]
 
 #: By name, what `draw` takes in place of its own ranges. ``robust`` is for weights that others
 #: will use, on sections with shadows, seams, stripes and specks that nobody learned from.
@@ -222,6 +222,46 @@ def draw(
         bands=_bands(rng, size, bands),
         blots=_blots(rng, size, blots),
     )
+
+
+def draw_annotated(
+    rng: np.random.Generator,
+    truth: NDArray[np.uint8],
+    size: tuple[int, int],
+    *,
+    channels: int = 1,
+    **ranges: float,
+) -> Parameters:
+    """Draw the parameters of a crop that holds an annotated pixel.
+
+    Parameters
+    ----------
+    rng, size, **ranges
+        As for `draw`.
+    truth
+        The central section's truth (Y, X), 2 = not annotated. Where all is annotated this is `draw`
+        alone.
+    channels
+        Neighbouring sections that are cropped.
+    """
+    drawn = draw(rng, (channels, *truth.shape), size, **ranges)
+    if not (truth == IGNORED).any():
+        return drawn
+    # A section that is smaller lies in the middle of the crop.
+    y, x = (
+        place + side / 2 if whole > side else whole / 2
+        for place, side, whole in zip(aimed(rng, truth, size), size, truth.shape, strict=True)
+    )
+    return replace(drawn, centre=(y, x))
+
+
+def aimed(rng: np.random.Generator, truth: NDArray[np.uint8], size: tuple[int, int]) -> list[int]:
+    """Draw the corner of a crop that holds an annotated pixel, each of them as likely as others."""
+    pixel = np.unravel_index(rng.choice(np.flatnonzero(truth != IGNORED)), truth.shape)
+    return [
+        int(np.clip(place - rng.integers(side), 0, max(0, whole - side)))
+        for place, side, whole in zip(pixel, size, truth.shape, strict=True)
+    ]
 
 
 def _shading(rng: np.random.Generator, size: tuple[int, int], most: float) -> NDArray[np.float64]:

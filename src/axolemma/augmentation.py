@@ -3,7 +3,8 @@
 ::
 
     images/0000.png …    what was made of a section, 8-bit grey
-    truths/0000.png …    its truth, 255 = interior as in the ISBI 2012 challenge, 0 = membrane
+    truths/0000.png …    its truth, 255 = interior as in the ISBI 2012 challenge, 0 = membrane,
+                         128 = not annotated
     manifest.json        the settings, and for every pair its section and all that was drawn
     contact.png          24 of the pairs, evenly spread: the image, and the truth laid over it
 
@@ -36,6 +37,7 @@ from axolemma.augment_keras import README_SETTINGS, REPORT_SETTINGS, Fill
 from axolemma.datasets import Pairs, data_hash
 from axolemma.errors import AxolemmaError, InputError, nearest
 from axolemma.images import Stack, appearing, check_image, read
+from axolemma.labels import IGNORED
 from axolemma.pictures import membrane_over, side_by_side
 
 __all__ = ["PRESETS", "Manifest", "augment_pairs"]
@@ -57,6 +59,8 @@ PARTS = ("images", "truths")
 FILES = {*PARTS, "manifest.json", "contact.png"}
 SMALLEST = 16  # pixels; a smaller crop shows no membrane to learn from
 CONTACTS, ACROSS, THUMBNAIL = 24, 4, 192  # pairs on the contact sheet, in a row, their side
+
+UNKNOWN = 128  # in a truth that is written, what nobody annotated
 
 # Run lengths of Paeth's differences, measured on the challenge: a third of the time of the codec's
 # defaults, and smaller.
@@ -84,8 +88,9 @@ class Manifest:
         What was asked for.
     size
         Sides (Y, X) of every picture.
-    truth_is
-        What is white in the truths, for `datasets.load`.
+    truth_is, ignore_value
+        What is white in the truths, and the value of what nobody annotated or None where all is,
+        for `datasets.load`.
     notes
         Sentences that the user should read.
     pairs
@@ -104,6 +109,7 @@ class Manifest:
     seed: int
     size: tuple[int, int]
     truth_is: str
+    ignore_value: int | None
     notes: tuple[str, ...]
     pairs: tuple[dict[str, Any], ...]
 
@@ -146,8 +152,9 @@ def augment_pairs(
     Parameters
     ----------
     pairs
-        Annotated sections. 8-bit grey values are taken as they are; others are stretched, the same
-        for all sections, from their 0.1 and 99.9 percentiles to 0 … 255, and a note says so.
+        Annotated sections; for ``"axolemma"`` and ``"robust"`` parts of them do. 8-bit grey values
+        are taken as they are; others are stretched, the same for all sections, from their 0.1 and
+        99.9 percentiles to 0 … 255, and a note says so.
     out
         The folder to make. It appears whole, at the end, or not at all.
     count
@@ -192,16 +199,27 @@ def augment_pairs(
     _check_numbers(count=(count, 1), seed=(seed, 0), workers=(processes, 1))
     fill = _fill(preset, fill)
     sides = _sides(pairs, preset, size)
-    if pairs.truth.max(initial=0) > 1:
+    if pairs.truth.max(initial=0) > IGNORED:
         raise InputError(
-            f"{pairs.name}: a truth is 1 = membrane and 0 = interior here, nothing else; augment"
-            " sections that are annotated whole"
+            f"{pairs.name}: a truth is 1 = membrane and 0 = interior here, and 2 where nobody"
+            " annotated"
+        )
+    annotated = np.flatnonzero((pairs.truth != IGNORED).any(axis=(1, 2))).tolist()
+    if not annotated:
+        raise InputError(f"{pairs.name}: nothing is annotated; annotate a part of a section")
+    partly = bool((pairs.truth == IGNORED).any())
+    if partly and preset not in augment.PRESETS:
+        raise InputError(
+            f"{pairs.name}: not all is annotated, which preset {preset} cannot leave out; take"
+            " preset axolemma or robust, or sections that are annotated whole"
         )
     check_image(Stack(pairs.images, (0, 0), None, pairs.name), first=first)
     images, notes = _eight_bits(pairs)
     if fill == "black":
         notes += BLACK
-    tasks = _tasks(count, len(pairs))
+    if left_out := len(pairs) - len(annotated):
+        notes += (f"{left_out} sections were left out: nothing is annotated there",)
+    tasks = _tasks(count, annotated)
     done: list[dict[str, Any]] = []
     with appearing(out, record="manifest.json", files=FILES, overwrite=overwrite) as folder:
         for part in PARTS:
@@ -224,6 +242,7 @@ def augment_pairs(
             seed=seed,
             size=sides,
             truth_is="interior",
+            ignore_value=UNKNOWN if partly else None,
             notes=notes,
             pairs=tuple(done),
         )
@@ -252,11 +271,11 @@ def _fill(preset: str, fill: Fill | None) -> Fill:
     return fill
 
 
-def _tasks(count: int, sections: int) -> list[tuple[str, int, int]]:
+def _tasks(count: int, sections: Sequence[int]) -> list[tuple[str, int, int]]:
     """Return the file's name, the section and the number of its variant for every pair."""
-    share, rest = divmod(count, sections)
+    share, rest = divmod(count, len(sections))
     digits = max(4, len(str(count - 1)))
-    chosen = [(z, v) for z in range(sections) for v in range(share + (z < rest))]
+    chosen = [(z, v) for n, z in enumerate(sections) for v in range(share + (n < rest))]
     return [(f"{i:0{digits}}.png", *task) for i, task in enumerate(chosen)]
 
 
@@ -305,7 +324,7 @@ def _pair(
         return *augment_keras.apply(image, truth, drawn, fill=job.fill), _plain(drawn)
     mean, deviation = image.mean(dtype=np.float64), image.std(dtype=np.float64)
     normal = np.asarray((image - mean) / deviation, np.float32)[None]
-    free = augment.draw(rng, (1, image.shape[0], image.shape[1]), job.size, **settings)
+    free = augment.draw_annotated(rng, truth, job.size, **settings)
     crop, drawn_truth = augment.apply(normal, truth, free)
     grey = np.clip(np.rint(crop[0] * deviation + mean), 0, 255).astype(np.uint8)
     return grey, drawn_truth, _plain(free)
@@ -320,8 +339,8 @@ def _write(job: _Job, task: tuple[str, int, int]) -> dict[str, Any]:
     """Write one pair, and return what was drawn."""
     name, section, variant = task
     image, truth, drawn = _pair(job, section, variant)
-    interior = np.where(truth == 0, np.uint8(255), np.uint8(0))
-    for part, picture in zip(PARTS, (image, interior), strict=True):
+    shown = np.array([255, 0, UNKNOWN], np.uint8)[truth]
+    for part, picture in zip(PARTS, (image, shown), strict=True):
         _write_png(job.folder / part / name, picture)
     return drawn
 
@@ -386,8 +405,9 @@ def _contact_sheet(folder: Path, names: Sequence[str]) -> NDArray[np.uint8]:
     """Return small pictures (Y, X, 3) of pairs, in rows."""
     cells = []
     for name in names:
-        image, interior = (_small(read(folder / part / name).array[0]) for part in PARTS)
-        over = membrane_over(image, 1 - interior / 255)
+        image, truth = (read(folder / part / name).array[0] for part in PARTS)
+        image, membrane = _small(image), _small(truth == 0)
+        over = membrane_over(image, membrane)
         cells.append(side_by_side(image.astype(np.uint8), over, gap=2))
     across = min(ACROSS, len(cells))
     cells += [np.full_like(cells[0], 255)] * (-len(cells) % across)
@@ -395,7 +415,7 @@ def _contact_sheet(folder: Path, names: Sequence[str]) -> NDArray[np.uint8]:
     return side_by_side(*(row.transpose(1, 0, 2) for row in rows)).transpose(1, 0, 2)
 
 
-def _small(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _small(picture: NDArray[np.uint8] | NDArray[np.bool_]) -> NDArray[np.float64]:
     """Shrink a picture (Y, X) by means over whole squares."""
     height, width = picture.shape
     step = min(math.ceil(max(height, width) / THUMBNAIL), height, width)

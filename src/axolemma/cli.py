@@ -899,6 +899,7 @@ def augment(
         bool, typer.Option("--overwrite", help="Replace earlier augmented pairs there.")
     ] = False,
     truth_is: TruthIs = None,
+    ignore_value: IgnoreValue = None,
     as_json: Json = False,
 ) -> None:
     """Write augmented pairs of image and truth, with a record of every drawn parameter.
@@ -911,7 +912,8 @@ def augment(
     from axolemma.augmentation import augment_pairs
 
     images.refuse_input(output, data)
-    pairs = datasets.load(data, truth_is=cast("images.TruthIs", truth_is or "auto"))
+    kind = cast("images.TruthIs", truth_is or "auto")
+    pairs = datasets.load(data, truth_is=kind, ignore_value=ignore_value)
     chosen = images.parse_slices(slices, len(pairs)) if slices else range(len(pairs))
     with _pixel_bar("augmenting", count) as report:
         manifest = augment_pairs(

@@ -225,6 +225,12 @@ class TrainSettings(_Settings):
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
+    @model_validator(mode="after")
+    def _nothing_in_vain(self) -> Self:
+        if self.loss != "bce_dice" and self.dice != type(self).model_fields["dice"].default:
+            raise ValueError(f"dice is for loss bce_dice, and {self.loss} does not weigh it")
+        return self
+
 
 _EARLIER: dict[str, Any] = {
     "preset": "keras",

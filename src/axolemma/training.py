@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -930,18 +930,15 @@ def _batch(
     for z in sections:
         near = neighbours(int(z), settings.context, len(images))
         pair = images[near] if settings.context else images[z : z + 1], truth[z]
-        whole = not (truth[z] == IGNORED).any()
         if (ranges := augment.PRESETS.get(settings.preset)) is not None:
-            drawn = augment.draw(rng, (len(near), *shape), size, **ranges)
-            if not whole:
-                drawn = replace(drawn, centre=_centre(_aimed(rng, truth[z], size), shape, size))
+            drawn = augment.draw_annotated(rng, truth[z], size, channels=len(near), **ranges)
             jobs.append(partial(augment.apply, *pair, drawn))
             continue
         moves = augment_keras.draw(rng, shape) if settings.preset == "keras" else None
-        if whole:
-            corner = [int(rng.integers(max(0, side - settings.crop) + 1)) for side in shape]
+        if (truth[z] == IGNORED).any():
+            corner = augment.aimed(rng, truth[z], size)
         else:
-            corner = _aimed(rng, truth[z], size)
+            corner = [int(rng.integers(max(0, side - settings.crop) + 1)) for side in shape]
         levels = [black[k] for k in near]
         jobs.append(partial(_whole_section, *pair, moves, levels, corner))
     crops = torch.empty((len(mine), 2 * settings.context + 1, *size), pin_memory=pinned)
@@ -950,26 +947,6 @@ def _batch(
     for _ in pool.map(lambda k, place: jobs[k](out=place), mine, places):
         pass
     return crops, masks
-
-
-def _aimed(rng: np.random.Generator, truth: NDArray[np.uint8], size: tuple[int, int]) -> list[int]:
-    """Draw the corner of a crop that holds an annotated pixel, each of them as likely as others."""
-    pixel = np.unravel_index(rng.choice(np.flatnonzero(truth != IGNORED)), truth.shape)
-    return [
-        int(np.clip(place - rng.integers(side), 0, max(0, whole - side)))
-        for place, side, whole in zip(pixel, size, truth.shape, strict=True)
-    ]
-
-
-def _centre(
-    corner: Sequence[int], shape: Sequence[int], size: tuple[int, int]
-) -> tuple[float, float]:
-    """Return the centre of a crop; a section that is smaller lies in the middle of it."""
-    y, x = (
-        place + side / 2 if whole > side else whole / 2
-        for place, side, whole in zip(corner, size, shape, strict=True)
-    )
-    return y, x
 
 
 def _whole_section(

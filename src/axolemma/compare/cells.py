@@ -145,5 +145,7 @@ def task_for(
     own = settings.arguments.get(cell.model, {})
     arguments = {"arguments": {**(settings.training.get("arguments") or {}), **own}}
     chosen = {**settings.training, **arguments, **method, **length, "data": name, "device": device}
+    if cell.loss != "bce_dice":
+        chosen.pop("dice", None)
     test = data.slices(range(cell.first, cell.last + 1))
     return Task(cell, folder, learn, tuple(numbers), test, chosen, settings.average, jobs)

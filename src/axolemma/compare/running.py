@@ -216,10 +216,11 @@ def _check(
             raise SettingsError(
                 f"training: '{key}' is for the comparison to set; see its own settings"
             )
+    # What one of the losses weighs is not in vain.
+    loss = "bce_dice" if "bce_dice" in settings.losses else settings.losses[0]
     for preset in settings.presets:
-        shared = check(
-            TrainSettings, {"data": settings.data, "preset": preset, **settings.training}
-        )
+        method = {"preset": preset, "loss": loss}
+        shared = check(TrainSettings, {"data": settings.data, **method, **settings.training})
     if shared.context and len(blocks) > 2:
         raise SettingsError(
             "training: with neighbouring sections (context) a fold in the middle would make "

@@ -74,8 +74,11 @@ def load(data: str | Path, *, truth_is: TruthIs = "auto", ignore_value: int | No
     check_truth_is(truth_is)
     file, inside = split_inside(data)
     known = not file.exists()
-    if known and data in NAMES and ignore_value is not None:
-        raise InputError(f"every pixel of {data} is annotated; leave --ignore-value out")
+    if known and data in NAMES:
+        if ignore_value is not None:
+            raise InputError(f"every pixel of {data} is annotated; leave --ignore-value out")
+        if truth_is != "auto":
+            raise InputError(f"what the truth of {data} shows is known; leave --truth-is out")
     if data == "isbi2012" and known:
         return isbi2012.load()
     if data == "phantom" and known:

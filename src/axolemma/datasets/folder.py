@@ -59,7 +59,7 @@ def load(
         What the truth shows as bright; see `axolemma.images.to_truth`. ``"auto"`` believes
         the ``manifest.json`` of a folder that `augmentation` wrote.
     ignore_value
-        The value in the truths of what nobody annotated.
+        The value in the truths of what nobody annotated; None as ``"auto"``.
 
     Returns
     -------
@@ -75,8 +75,11 @@ def load(
     folder = Path(folder)
     if not folder.is_dir():
         raise ImageError(f"{folder}: is no folder; give one with images/ and truth/ in it")
+    recorded = _recorded(folder)
     if truth_is == "auto":
-        truth_is = _recorded(folder)
+        truth_is = recorded[0]
+    if ignore_value is None:
+        ignore_value = recorded[1]
     pairs, left_out = find(folder)
     images = [read_image(image) for image, _ in pairs]
     truths = [read(truth) for _, truth in pairs]
@@ -105,13 +108,14 @@ def load(
     )
 
 
-def _recorded(folder: Path) -> TruthIs:
+def _recorded(folder: Path) -> tuple[TruthIs, int | None]:
     """Return what the record of a folder of our own augmented pairs says of its truth."""
     with suppress(OSError, ValueError):
         record = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         if isinstance(record, dict) and record.get("truth_is") in get_args(TruthIs):
-            return cast("TruthIs", record["truth_is"])
-    return "auto"
+            value = record.get("ignore_value")
+            return cast("TruthIs", record["truth_is"]), value if isinstance(value, int) else None
+    return "auto", None
 
 
 def find(folder: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
