@@ -67,6 +67,7 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
     "fold, 20 px, grey values times 0.3": (fold(20, 0.3), "folded"),
     "fold, 40 px, grey values times 0.5": (fold(40, 0.5), "folded"),
     "crack, 20 px": (crack, "folded"),
+    "inverted": (lambda section, _: 255 - section, "inverted"),
     "shifted by 15 px": (shifted, "shifted"),
 }
 

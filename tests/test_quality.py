@@ -82,6 +82,7 @@ DAMAGE = {
         lambda section, _: np.where(np.arange(section.shape[1]) < 80, 0, section),
         "clipped",
     ),
+    "inverted": (lambda section, _: 255 - section, "inverted"),
     "shifted": (lambda section, _: moved(section, 12, -9), "shifted"),
 }
 
@@ -379,6 +380,33 @@ def test_shifts_are_told_with_their_sign_and_their_doubt(tissue):
     assert shift.likeness > 0.5
     assert not unlike.clear
     assert abs(unlike.likeness) < 0.2
+
+
+def test_the_lesser_part_of_a_stack_is_inverted(tissue):
+    def inverted(stack):
+        return [
+            (report.section, finding.says)
+            for report in quality.check_stack(stack, first=10)
+            for finding in report.findings
+            if finding.kind == "inverted"
+        ]
+
+    assert inverted(255 - tissue) == []
+    two = np.concatenate([255 - tissue[:4], tissue[4:11], 255 - tissue[11:]])
+    says = "what is bright in section {} is dark, and the other way round".format
+    assert inverted(two) == [(z, says(14)) for z in range(10, 14)] + [
+        (z, says(20)) for z in (21, 22)
+    ]
+    # Of two no one can say which.
+    assert inverted(np.stack([tissue[0], 255 - tissue[1]])) == [(11, says(10))]
+    # What lies behind other tissue is not held against what lies before it; over what shows
+    # nothing it is.
+    cut = np.concatenate(
+        [tissue[:6], phantom_pairs((1, 256, 256), seed=3).images, 255 - tissue[6:]]
+    )
+    assert inverted(cut) == []
+    cut[6] = 100
+    assert inverted(cut) == [(z, says(17)) for z in range(10, 16)]
 
 
 def test_a_shift_beyond_what_linking_follows(tissue):

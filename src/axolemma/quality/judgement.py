@@ -25,6 +25,7 @@ Kind = Literal[
     "low contrast",
     "dark",
     "bright",
+    "inverted",
     "shifted",
 ]
 
@@ -62,6 +63,7 @@ _TREATMENT: dict[Kind, str] = {
     "low contrast": _NORMALISED,
     "dark": _NORMALISED,
     "bright": _NORMALISED,
+    "inverted": "invert its grey values: membranes count as dark, or as bright, in all sections",
     "shifted": "linking follows it; align the stack before surfaces are measured",
 }
 
@@ -181,6 +183,7 @@ def judge(
         unlike += _spiked(pooled, seen)
         unlike += _folded(pooled, found, seen)
         unlike += _twins(pooled, seen, steps, first)
+        unlike += _inverted(seen, steps, first)
         unlike += _shifted(seen, steps, first)
     findings: list[list[Finding]] = [[] for _ in blank]
     for z, lost in enumerate(pooled["not_finite"].tolist()):
@@ -418,6 +421,26 @@ def _twins(
         elif unlike.get(other, 1.0) < _TWIN * usual:
             says = f"like section {first + one}, correlation {steps[other].likeness:.2f}"
             yield other, _finding("duplicate", says)
+
+
+def _inverted(
+    seen: NDArray[np.int64], steps: Mapping[int, Shift], first: int
+) -> Iterator[tuple[int, Finding]]:
+    """Yield the sections whose contrast is the other way round than that of most beside them."""
+    # Where two sections have too little in common to tell, what follows is told for itself.
+    runs: list[dict[int, bool]] = []
+    for z in seen.tolist():
+        shift = steps.get(z)
+        if shift is None or not shift.clear:
+            runs.append({z: False})
+        else:
+            runs[-1][z] = runs[-1][shift.section] != (shift.likeness < 0)
+    for run in runs:
+        odd = 2 * sum(run.values()) <= len(run)
+        for z in (z for z, other in run.items() if other == odd):
+            against = min((k for k in run if run[k] != odd), key=lambda k: abs(k - z))
+            says = f"what is bright in section {first + against} is dark, and the other way round"
+            yield z, _finding("inverted", says)
 
 
 def _shifted(

@@ -37,9 +37,11 @@ class Shift:
     rows, columns
         In pixels: pixel (y, x) continues at ``(y + rows, x + columns)``.
     clarity
-        Height of the correlation's peak in standard deviations of the correlation.
+        Height of the correlation's peak in standard deviations of the correlation; its depth where
+        sections are most unlike there.
     likeness
-        Correlation of both at that shift, from -1 to 1.
+        Correlation of both at that shift, from -1 to 1; below 0 where what is bright in one is dark
+        in the other.
     """
 
     section: int
@@ -110,7 +112,9 @@ def section_shift(read: Read, shape: tuple[int, ...], section: int, other: int) 
         plain += fft.irfft2(product, sides)[np.ix_(*moves)]
         level += math.prod(_energy(spectrum, sides) for spectrum in (one, two))
     spread = float(table.std())
-    row, column = np.unravel_index(int(table.argmax()), table.shape)
+    table -= table.mean()
+    # Of two sections of opposite contrast the place that fits has the lowest value.
+    row, column = np.unravel_index(int(np.abs(table).argmax()), table.shape)
     if spread == 0 or level == 0:
         return Shift(section, other, 0, 0, 0.0, 0.0)
     return Shift(
@@ -118,7 +122,7 @@ def section_shift(read: Read, shape: tuple[int, ...], section: int, other: int) 
         other,
         int(moves[0][row]),
         int(moves[1][column]),
-        float((table[row, column] - table.mean()) / spread),
+        float(abs(table[row, column]) / spread),
         float(plain[row, column] / level),
     )
 
