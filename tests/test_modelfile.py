@@ -60,6 +60,13 @@ def test_older_files_have_a_threshold_for_each_average():
             ModelInfo.model_validate(told | wrong)
 
 
+def test_older_files_have_a_magnification():
+    told = INFO.model_dump()
+    assert ModelInfo.model_validate(told | {"magnification": 1.0}) == INFO
+    with pytest.raises(ValidationError, match="magnification"):
+        ModelInfo.model_validate(told | {"magnification": 1.1})
+
+
 def test_hash_sees_one_changed_number(network):
     before = state_hash(network)
     with torch.no_grad():

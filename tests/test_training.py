@@ -61,7 +61,6 @@ def test_a_run_leaves_a_model_and_its_story(pairs, tmp_path):
     assert model.info.training["validated_on"] == "4-4"
     assert model.info.training["weights_sha256"] == state_hash(model.network)
     assert model.info.voxel_size == (50, 4, 4)
-    assert model.info.magnification == 1
     # All arguments, defaults too: the file must outlive a change of defaults.
     defaults = {"in_channels": 1, "out_channels": 1, "unshuffle": 4}
     assert model.info.arguments == {"width": 4, "depth": 2, **defaults}
@@ -457,7 +456,7 @@ def test_voxel_size_of_data_that_does_not_tell(pairs, tmp_path):
 
 
 def test_what_is_validated_is_what_segment_gives(pairs, tmp_path):
-    chosen = settings(steps=4, magnification=1.4, validate="3-4")
+    chosen = settings(steps=4, validate="3-4")
     model = fit(pairs, chosen, tmp_path / "run")
     # In the precision it was validated in: some machines would take bfloat16.
     maps = segment(pairs.images[3:], model=model, precision="fp32").membrane
@@ -547,7 +546,7 @@ def begun(pairs, tmp_path_factory):
     """The folder of a small finished run with terms."""
     run = tmp_path_factory.mktemp("begun") / "run"
     made = Pairs("first", pairs.images, pairs.truth, terms="cite the first")
-    fit(made, settings(steps=3, slices="0-2", magnification=1.2), run)
+    fit(made, settings(steps=3, slices="0-2"), run)
     return run
 
 
@@ -563,7 +562,6 @@ def test_a_start_gives_weights_architecture_and_terms(pairs, tmp_path, begun):
     chosen = settings(steps=1, start=str(begun), learning_rate=1e-12, weight_decay=0, **BARE)
     model = fit(made, chosen, tmp_path / "run", say=said.append)
     assert model.info.arguments == first.info.arguments
-    assert model.info.magnification == 1.2
     for key, value in first.network.state_dict().items():
         if "weight" in key:
             torch.testing.assert_close(model.network.state_dict()[key], value)
@@ -612,7 +610,7 @@ def test_a_run_with_a_start_resumes_bit_for_bit(pairs, tmp_path, begun, monkeypa
     # The same weights from elsewhere are the same start; others are not.
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes((begun / "model.safetensors").read_bytes())
-    other = fit(pairs, settings(steps=1, magnification=1.2), tmp_path / "other")
+    other = fit(pairs, settings(steps=1), tmp_path / "other")
     with pytest.raises(SettingsError, match="has start_sha256 = "):
         fit(pairs, chosen.model_copy(update={"start": other.source}), tmp_path / "stopped")
     again = fit(pairs, chosen.model_copy(update={"start": str(copy)}), tmp_path / "stopped")
@@ -628,7 +626,7 @@ def story(run):
 
 def test_a_run_without_a_start_refuses_one(pairs, tmp_path, begun):
     fit(pairs, settings(steps=1), tmp_path / "run")
-    chosen = settings(steps=1, start=str(begun), magnification=1.0)
+    chosen = settings(steps=1, start=str(begun))
     with pytest.raises(SettingsError, match="has start_sha256 = None"):
         fit(pairs, chosen, tmp_path / "run")
 

@@ -215,9 +215,6 @@ def train(
     preset: Annotated[
         str | None, typer.Option(help="Augmentation: axolemma, robust, keras or none.")
     ] = None,
-    magnification: Annotated[
-        float | None, typer.Option(help="Factor by which sections are enlarged for prediction.")
-    ] = None,
     thicken: Annotated[
         int | None, typer.Option(help="Pixels by which membranes are thickened for learning.")
     ] = None,
@@ -540,7 +537,7 @@ def _foresee_segmenting(
         tile,
         itemsize=array.dtype.itemsize,
         channels=channels,
-        magnification=model.info.magnification * enlargement,
+        magnification=enlargement,
     )
     fewer = ["fewer --slices"] if len(array) > 1 else []
     estimate.refuse_what_cannot_fit(

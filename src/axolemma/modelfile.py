@@ -57,8 +57,6 @@ class ModelInfo(BaseModel):
         Order of the axes the model was trained on.
     context
         Neighbouring sections on either side that one prediction looks at.
-    magnification
-        Factor by which sections are enlarged for prediction.
     voxel_size
         (Z, Y, X) in nm of the training data, None where it is not known.
     threshold
@@ -84,7 +82,6 @@ class ModelInfo(BaseModel):
     normalisation: Literal["section mean and deviation"] = "section mean and deviation"
     axes: Literal["ZYX"] = "ZYX"
     context: int = Field(default=0, ge=0)
-    magnification: Length = 1.0
     voxel_size: tuple[Length, Length, Length] | None = None
     threshold: Share
     boundary: Share = 0.6
@@ -95,11 +92,16 @@ class ModelInfo(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_every_average(cls, told: Any) -> Any:
-        # Older files have a threshold and a calibration for each way of averaging.
-        if not isinstance(told, dict) or "thresholds" not in told:
+    def _of_older_files(cls, told: Any) -> Any:
+        if not isinstance(told, dict):
             return told
-        told = dict(told)
+        # A factor of prediction that no model of use had other than 1.
+        told = {
+            name: value for name, value in told.items() if (name, value) != ("magnification", 1)
+        }
+        # A threshold and a calibration for each way of averaging.
+        if "thresholds" not in told:
+            return told
         each = {one: told.pop(f"{one}s", {}) for one in ("threshold", "calibration")}
         if not all(isinstance(found, dict) for found in each.values()):
             raise ValueError("thresholds and calibrations are by ways of averaging")

@@ -259,7 +259,6 @@ def enlargement_by_look(
     *,
     polarity: Literal["auto"] | Polarity = "auto",
     context: int = 0,
-    magnification: float = 1.0,
     precision: Precision = "auto",
     device: str = "auto",
 ) -> float | None:
@@ -275,8 +274,8 @@ def enlargement_by_look(
         Gives a part of the stack, (Z, Y, X). The middles of three sections are looked at.
     shape
         Of the stack, (Z, Y, X).
-    polarity, context, magnification, precision, device
-        As in `membrane_map`; the magnification is what the network wants of pixels of its own size.
+    polarity, context, precision, device
+        As in `membrane_map`.
 
     Returns
     -------
@@ -287,7 +286,7 @@ def enlargement_by_look(
     sections = [section for part in seen if (section := _without_padding(part)) is not None]
     if not sections:
         return None
-    polarity = choose_polarity(polarity, read, shape, magnification=magnification)
+    polarity = choose_polarity(polarity, read, shape)
     where = choose_device(device)
     network = ready(network, where, choose_precision(precision, where))
 
@@ -299,7 +298,6 @@ def enlargement_by_look(
                     section[None],
                     polarity=polarity,
                     context=context,
-                    magnification=magnification,
                     precision=precision,
                     device=device,
                 )

@@ -249,15 +249,14 @@ def _segmented(
     if enlargement is None:
         enlargement = likely_size_of(seen, model, settings)
     pixel = enlargement or 1.0
-    magnification = model.info.magnification * pixel
     found = choose_polarity(
-        settings.polarity, lambda box: seen[box.slices], seen.shape, magnification=magnification
+        settings.polarity, lambda box: seen[box.slices], seen.shape, magnification=pixel
     )
     where = choose_device(settings.device)
     sight: dict[str, Any] = {
         "polarity": found,
         "context": model.info.context,
-        "magnification": magnification,
+        "magnification": pixel,
     }
     average, how = settings.average, settings.precision
     network, parity = model.network, ""
@@ -350,7 +349,6 @@ def likely_size(
         shape,
         polarity=polarity,
         context=model.info.context,
-        magnification=model.info.magnification,
         device=device,
     )
 
@@ -516,7 +514,7 @@ def segment_stack(
             "findings": [as_dict(found, voxel_size) for found in suspect],
             "model": {"source": model.source, "weights_sha256": state_hash(model.network)},
             "settings": settings.model_dump(mode="json"),
-            "magnification": model.info.magnification * result.enlargement,
+            "magnification": result.enlargement,
             "voxel_size": None if voxel_size is None else list(voxel_size),
             "polarity": result.polarity,
             "threshold": result.threshold,

@@ -178,9 +178,6 @@ class TrainSettings(_Settings):
         `axolemma.augment.PRESETS`; that of the earlier project (`augment_keras`); or none.
     dice
         For the loss ``bce_dice``: weight of the soft Dice loss beside binary cross-entropy.
-    magnification
-        Factor by which sections are enlarged for prediction, in validation too, but not for
-        learning, so that membranes are a little thicker than those learned from.
     thicken
         Pixels by which the membrane is thickened on every side for learning. The scores forgive a
         thick membrane, not a gap.
@@ -218,7 +215,6 @@ class TrainSettings(_Settings):
     loss: str = "bce_dice"
     preset: Literal["axolemma", "robust", "keras", "none"] = "axolemma"
     dice: float = Field(default=0.5, ge=0)
-    magnification: float = Field(default=1.0, ge=0.1, le=10)
     thicken: int = Field(default=1, ge=0, le=20)
     averaging: float = Field(default=0.33, ge=0, le=1)
     save_every: float = Field(default=20.0, ge=0)
@@ -240,7 +236,6 @@ _EARLIER: dict[str, Any] = {
     "learning_rate": 5e-4,
     "schedule": "step",
     "loss": "bce",
-    "magnification": 1,
     "thicken": 0,
     "averaging": 0,
 }

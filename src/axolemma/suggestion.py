@@ -86,8 +86,7 @@ def suggest(
     values |= {"precision": precision, "device": device}
     chosen = check(SegmentSettings, values)
     loaded = model if isinstance(model, Model) else load_model(model)
-    info = loaded.info
-    magnification = info.magnification * (likely_size_of(stack, loaded, chosen) or 1.0)
+    magnification = likely_size_of(stack, loaded, chosen) or 1.0
     uncertainty = np.empty(stack.shape, np.float32)
     poses = posed_maps(
         loaded.network,
@@ -98,7 +97,7 @@ def suggest(
             stack.shape,
             magnification=magnification,
         ),
-        context=info.context,
+        context=loaded.info.context,
         magnification=magnification,
         precision=precision,
         device=device,

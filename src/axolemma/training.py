@@ -399,7 +399,6 @@ def _fit(
             maps[n] = predict_section(
                 candidate,
                 images[neighbours(sections[n], context, len(images))],
-                magnification=settings.magnification,
                 average=kind,
                 precision=precision,
                 device=device,
@@ -564,7 +563,6 @@ def _fit(
         architecture=settings.model,
         arguments=arguments,
         context=context,
-        magnification=settings.magnification,
         voxel_size=settings.voxel_size or data.voxel_size,
         threshold=threshold,
         boundary=boundary,
@@ -727,9 +725,8 @@ def _following(settings: TrainSettings, given: dict[str, Any], info: ModelInfo) 
                 f"the weights of {settings.start} are of {name} = {found!r}, not {value!r}; leave"
                 f" {name} out, or train without a start"
             )
-    taken: dict[str, Any] = {**there, "magnification": info.magnification}
     return settings.model_copy(
-        update={name: v for name, v in taken.items() if name not in settings.model_fields_set}
+        update={name: v for name, v in there.items() if name not in settings.model_fields_set}
     )
 
 

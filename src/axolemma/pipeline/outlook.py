@@ -74,7 +74,7 @@ def outlook(
         predict_section,
         model.network,
         noise,
-        magnification=model.info.magnification * (likely or 1.0),
+        magnification=likely or 1.0,
         precision=precision,
         device=device,
         tile=settings.tile,

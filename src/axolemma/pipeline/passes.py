@@ -187,12 +187,11 @@ def _passes(
             job.source, job.first, tuple(usable), settings.model, settings.polarity, str(device)
         )
         pixel = float(do("size", look, plan((1,), (1,), (0,)))[0]["factor"][0])
-    magnification = info.magnification * pixel
     polarity = choose_polarity(
         settings.polarity,
         partial(read_usable, job.source, job.first, tuple(usable)),
         (len(usable), *job.source.shape[1:]),
-        magnification=magnification,
+        magnification=pixel,
     )
     notes = notes_on(
         job.voxel_size,
@@ -222,7 +221,7 @@ def _passes(
         contrasts if job.mask is None else tuple(_framed(c, job.source.dtype) for c in contrasts),
         job.mask,
         polarity,
-        magnification,
+        pixel,
         settings.average,
         precision,
         str(device),
@@ -258,7 +257,7 @@ def _passes(
         "notes": [*job.source.notes, *notes],
         "findings": [quality.as_dict(report, job.voxel_size) for report in suspect],
         "voxel_size": None if job.voxel_size is None else list(job.voxel_size),
-        "magnification": magnification,
+        "magnification": pixel,
         "polarity": polarity,
         "threshold": cut,
         "boundary": boundary,
