@@ -170,7 +170,7 @@ def test_axolemma_cuts_crops_of_a_size(tmp_path):
 
 def test_changes_of_contrast_survive(tmp_path, monkeypatch):
     plain = dict.fromkeys(("turn", "noise", "blur", "gamma", "shading", "bands", "blots"), 0)
-    monkeypatch.setitem(augmentation.PRESETS, "axolemma", plain)
+    monkeypatch.setitem(augmentation.SETTINGS, "axolemma", plain)
     manifest = augment_pairs(PAIRS, tmp_path / "a", count=6, preset="axolemma", workers=1)
     for image, entry in zip(datasets.load(tmp_path / "a").images, manifest.pairs, strict=True):
         source, drawn = PAIRS.images[entry["section"]], entry["parameters"]

@@ -396,7 +396,7 @@ def _spline_weights(size: int, points: int) -> NDArray[np.float32]:
 def _cut(  # type: ignore[no-untyped-def]
     image, truth, matrix, centre, shifts, missing, grid, rows, columns, crop, drawn
 ):
-    bent = _along_rows(grid, columns)  # `_places` goes on between them
+    bent = _along_rows(grid, columns)
     for channel in range(len(image)):
         if missing[channel]:
             crop[channel] = 0
@@ -419,6 +419,16 @@ def _along_rows(grid, columns):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
+def _add_fields(weights, along, first, second):  # type: ignore[no-untyped-def]
+    # Two smooth fields in one row of a crop, from what `_along_rows` found.
+    for m in range(len(weights)):
+        if weights[m] != 0:
+            for j in range(len(first)):
+                first[j] += weights[m] * along[0, m, j]
+                second[j] += weights[m] * along[1, m, j]
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _places(i, height, width, matrix, centre, bent, rows, places, parts):  # type: ignore[no-untyped-def]
     # Where the pixels of row `i` of a crop come from, along Y and X: the pixel before, and the part
     # of the way from there to the next one. 32 bits are exact enough for what is left when the
@@ -431,11 +441,7 @@ def _places(i, height, width, matrix, centre, bent, rows, places, parts):  # typ
     for j in range(width):
         dy[j] = np.float32(i + 0.5 - height / 2)
         dx[j] = np.float32(j + 0.5 - width / 2)
-    for m in range(rows.shape[1]):
-        if rows[i, m] != 0:
-            for j in range(width):
-                dy[j] += rows[i, m] * bent[0, m, j]
-                dx[j] += rows[i, m] * bent[1, m, j]
+    _add_fields(rows[i], bent, dy, dx)
     for j in range(width):
         y = rest_y + matrix[0, 0] * dy[j] + matrix[0, 1] * dx[j]
         x = rest_x + matrix[1, 0] * dy[j] + matrix[1, 1] * dx[j]
@@ -581,10 +587,7 @@ def _shade(crop, fields, rows, columns):  # type: ignore[no-untyped-def]
     for i in range(height):
         gain[:] = 0
         offset[:] = 0
-        for m in range(rows.shape[1]):
-            for j in range(width):
-                gain[j] += rows[i, m] * along[0, m, j]
-                offset[j] += rows[i, m] * along[1, m, j]
+        _add_fields(rows[i], along, gain, offset)
         for channel in range(len(crop)):
             for j in range(width):
                 crop[channel, i, j] = crop[channel, i, j] * gain[j] + offset[j]

@@ -40,7 +40,7 @@ from axolemma.images import Stack, appearing, check_image, read
 from axolemma.labels import IGNORED
 from axolemma.pictures import membrane_over, side_by_side
 
-__all__ = ["PRESETS", "Manifest", "augment_pairs"]
+__all__ = ["SETTINGS", "Manifest", "augment_pairs"]
 
 _RANGES = {
     name: option.default
@@ -49,7 +49,7 @@ _RANGES = {
 }
 
 #: By name, the ranges to draw from, for `augment.draw` and for `augment_keras.draw`.
-PRESETS: dict[str, dict[str, Any]] = {
+SETTINGS: dict[str, dict[str, Any]] = {
     **{name: _RANGES | others for name, others in augment.PRESETS.items()},
     "keras": dict(README_SETTINGS),
     "keras-report": dict(REPORT_SETTINGS),
@@ -237,7 +237,7 @@ def augment_pairs(
             terms=pairs.terms,
             voxel_size=pairs.voxel_size,
             preset=preset,
-            settings=PRESETS[preset],
+            settings=SETTINGS[preset],
             fill=fill,
             seed=seed,
             size=sides,
@@ -260,8 +260,8 @@ def _check_numbers(**numbers: tuple[int, int]) -> None:
 
 def _fill(preset: str, fill: Fill | None) -> Fill:
     """Return how a preset fills what lies beyond the border, or refuse it."""
-    if preset not in PRESETS:
-        raise InputError(f"unknown preset '{preset}'{nearest(preset, PRESETS)}")
+    if preset not in SETTINGS:
+        raise InputError(f"unknown preset '{preset}'{nearest(preset, SETTINGS)}")
     if fill is None:
         return "mirror" if preset in augment.PRESETS else "black"
     if fill not in get_args(Fill):
@@ -318,7 +318,7 @@ def _pair(
     """Make one pair: image, truth (1 = membrane), and what was drawn."""
     rng = np.random.default_rng((job.seed, section, variant))
     image, truth = job.images[section], job.truth[section]
-    settings = PRESETS[job.preset]
+    settings = SETTINGS[job.preset]
     if job.preset not in augment.PRESETS:
         drawn = augment_keras.draw(rng, (image.shape[0], image.shape[1]), **settings)
         return *augment_keras.apply(image, truth, drawn, fill=job.fill), _plain(drawn)
