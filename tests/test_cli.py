@@ -202,6 +202,25 @@ def test_suggested_windows_are_learned_from(call, files, tmp_path):
         assert f"nothing is annotated in section {z}" in err
 
 
+def test_suggestions_know_a_pixel_size_without_a_thickness(call, files, tmp_path):
+    section = read(files / "data" / "train-volume.tif").array[0]
+    tifffile.imwrite("plain.tif", section)
+    tifffile.imwrite("told.tif", section, resolution=(1.25e6, 1.25e6), resolutionunit=3)  # 8 nm
+    ask = ("--model", files / "run", "--size", 16, "--count", 3, "--json")
+    found = {}
+    for name, more in (
+        ("told.tif", ()),
+        ("plain.tif", ("--voxel-size", "50,8,8")),
+        ("plain.tif", ("--voxel-size", "50,4,4")),
+    ):
+        code, out, err = call("suggest", name, *ask, *more)
+        assert code == 0, err
+        found[name, more] = json.loads(out)["windows"]
+    told, same, other = found.values()
+    assert told == same
+    assert told != other
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [

@@ -1173,6 +1173,7 @@ def suggest(
     from dataclasses import asdict, replace
 
     from axolemma import datasets, images
+    from axolemma.segmentation import told_size
     from axolemma.settings import SegmentSettings, check
     from axolemma.suggestion import suggest as look
     from axolemma.suggestion import windows_picture, write_windows
@@ -1196,7 +1197,7 @@ def suggest(
             count=count,
             size=size,
             polarity=settings.polarity,
-            voxel_size=settings.voxel_size or stack.voxel_size,
+            voxel_size=told_size(settings, stack),
             device=settings.device,
             advance=advance,
         )

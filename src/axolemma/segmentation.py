@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -321,9 +320,12 @@ def _segmented(
 
 
 def told_size(settings: SegmentSettings, stack: Stack) -> tuple[float, float, float] | None:
-    """Return the ZYX size in nm that somebody told; Z is NaN where that is of pixels alone."""
+    """Return the ZYX size in nm that somebody told; Z is that of Y where that is of pixels alone.
+
+    So it says by how much to enlarge sections and nothing of how thick they are.
+    """
     if settings.voxel_size is None and stack.voxel_size is None and stack.pixel_size is not None:
-        return (math.nan, *stack.pixel_size)
+        return (stack.pixel_size[0], *stack.pixel_size)
     return settings.voxel_size or stack.voxel_size
 
 
