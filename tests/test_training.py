@@ -196,6 +196,18 @@ def test_seed_decides_everything_but_the_data(pairs, tmp_path):
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+@pytest.mark.parametrize(("validate", "threshold"), [("none", 0.6), ("3-3", 0.3)])
+def test_learned_sections_choose_no_low_threshold(
+    pairs, tmp_path, monkeypatch, validate, threshold
+):
+    monkeypatch.setattr("axolemma.metrics.Scores.choose_threshold", lambda _: 0.3)
+    chosen = settings(steps=2, slices="0-3", validate=validate)
+    model = fit(pairs, chosen, tmp_path / "run")
+    assert model.info.threshold == threshold
+    found = model.info.training["validation"]
+    assert [found[average]["threshold"] for average in ("dihedral", "half-turn")] == 2 * [threshold]
+
+
 def test_all_sections_can_be_learned_from(pairs, tmp_path):
     said = []
     chosen = settings(steps=2, slices="1-3", validate="none")

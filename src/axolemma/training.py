@@ -27,7 +27,7 @@ from axolemma.engines.cores import cores
 from axolemma.errors import AxolemmaError, InputError, SettingsError
 from axolemma.images import parse_slices
 from axolemma.labels import IGNORED
-from axolemma.metrics import evaluate, steady_choice
+from axolemma.metrics import USUAL_THRESHOLD, evaluate, steady_choice
 from axolemma.modelfile import Model, ModelInfo, load_model, save_model, state_hash
 from axolemma.objects import BOUNDARIES, BOUNDARY, contacts, fragments, merge
 from axolemma.padding import padded
@@ -553,6 +553,9 @@ def _fit(
     # those of a few gaps (docs/decisions/0003-threshold.md).
     steadiest = wide[[choosing.index(z) for z in deciding]]
     in_all = validate(steadiest, deciding)
+    if not held_out and in_all["threshold"] < USUAL_THRESHOLD:
+        # What is known by heart is told apart by thin membranes, others are not.
+        in_all = validate(steadiest, deciding, USUAL_THRESHOLD)
     threshold = in_all["threshold"]
     as_segmented = validate(mapped(best, "half-turn", deciding), deciding, threshold)
     boundary, cells = _choose_boundary(
