@@ -16,6 +16,8 @@ import json
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 import axolemma
 from axolemma import datasets
 from axolemma.images import parse_slices, replacing
@@ -24,23 +26,29 @@ from axolemma.modelfile import Model
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "few_sections.json"
 
 
-def scores(model: Model, pairs: datasets.Pairs) -> tuple[axolemma.Scores, dict[str, float]]:
-    """Score sections; return all scores, and those at the model's own threshold and at the best."""
+def scores(
+    model: Model, pairs: datasets.Pairs, *, objects: str = "none"
+) -> tuple[axolemma.Scores, np.ndarray | None, dict[str, float]]:
+    """Score sections; return all scores, cells, and scores at the own and the best threshold."""
     found = axolemma.segment(
         pairs.images,
         model=model,
         polarity="dark",
-        objects="none",
+        objects=objects,
         voxel_size=pairs.voxel_size,
     )
     # Value 2 does not occur: the sections that are scored are annotated whole.
     result = axolemma.evaluate(found.membrane, pairs.truth)
-    return result, {
-        "v_rand": result.v_rand(found.threshold),
-        "v_info": result.v_info(found.threshold),
-        "best_v_rand": result.best("v_rand").score,
-        "best_v_info": result.best("v_info").score,
-    }
+    return (
+        result,
+        found.cells,
+        {
+            "v_rand": result.v_rand(found.threshold),
+            "v_info": result.v_info(found.threshold),
+            "best_v_rand": result.best("v_rand").score,
+            "best_v_info": result.best("v_info").score,
+        },
+    )
 
 
 def main() -> None:
@@ -57,6 +65,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int)
     parser.add_argument("--no-scratch", action="store_true")
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--keep", type=Path, help="folder that keeps the runs")
     options = parser.parse_args()
     pairs = datasets.load("isbi2012")
     test = parse_slices(options.score, len(pairs))
@@ -66,7 +75,7 @@ def main() -> None:
     found = json.loads(options.results.read_text()) if options.results.is_file() else []
 
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = options.keep or Path(name)
         start = options.start
         if start is None:
             steps = options.start_steps or options.steps
@@ -95,7 +104,7 @@ def main() -> None:
                     seed=row["seed"],
                     **{**{k: v for k, v in shared.items() if k != "width"}, **begun},
                 )
-            _, told = scores(model, pairs.slices(test))
+            *_, told = scores(model, pairs.slices(test))
             found.append({"asked": asked, "threshold": model.info.threshold, **told})
             with replacing(options.results) as partial:
                 partial.write_text(json.dumps(found, indent=1) + "\n")

@@ -1,13 +1,14 @@
 """Whether suggested windows teach more than random ones.
 
-    python bench/suggest.py --data isbi2012 --steps 500 --seeds 0 1 2      # a night
+    python bench/suggest.py --data isbi2012 --steps 1000 --size 96 --seeds 0 1 2 3 4 5
     python bench/suggest.py --data phantom --steps 60 --width 8 --crop 128   # a look
 
 A first model learns from one annotated section, 0. Then as many windows are annotated in sections
-1-19 once where it suggests and once at random places (without overlap), and it goes on learning
-from section 0 and the windows. Sections 20-24 are scored, for `isbi2012` too:
-25-29 are not for finding out whether a method works. The threshold is chosen on what is annotated.
-Writes ``docs/results/suggest.json``; what is in it with the same settings is not run again.
+1-19 where it suggests, where its eight poses contradict each other most, and at random places
+(without overlap), and each time it goes on learning from section 0 and the windows. Sections 20-24
+are scored, maps and cells, for `isbi2012` too: 25-29 are not for finding out whether a method
+works. Thresholds are chosen on what is annotated. Writes ``docs/results/suggest.json``; what is in
+it with the same settings is not run again.
 """
 
 import argparse
@@ -25,7 +26,8 @@ from axolemma.images import replacing
 from axolemma.labels import IGNORED
 from axolemma.modelfile import Model
 from axolemma.suggestion import suggest
-from axolemma.windows import Window
+from axolemma.windows import Window, choose_windows
+from uncertainty import disagreement, posed
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "suggest.json"
 POOL, SCORED = range(1, 20), range(20, 25)
@@ -54,9 +56,26 @@ def annotated(pairs: Pairs, windows: list[Window]) -> Pairs:
     return Pairs(pairs.name, pairs.images[: POOL.stop], truth, pairs.voxel_size)
 
 
+def windows_by(
+    way: str, pool: np.ndarray, first: Model, count: int, size: int, seed: int
+) -> list[Window]:
+    """Choose windows of the sections of the pool."""
+    if way == "suggested":
+        found = suggest(pool, model=first, count=count, size=size, polarity="dark").windows
+    elif way == "disagreement":
+        unsure = disagreement(posed(first, pool)).astype(np.float32)
+        found = choose_windows(unsure, count=count, size=size)
+    else:
+        found = random_windows(pool.shape, count, size, 1000 * seed + int(way.split()[1]))
+    return list(found)
+
+
 def scores(model: Model, pairs: Pairs) -> dict[str, float]:
-    result, told = few_sections.scores(model, pairs.slices(SCORED))
-    return told | {"pixel_error": float(result.pooled["pixel_error"].min())}
+    scored = pairs.slices(SCORED)
+    result, cells, told = few_sections.scores(model, scored, objects="cells")
+    told["pixel_error"] = float(result.pooled["pixel_error"].min())
+    found = axolemma.evaluate(cells, scored.truth, proposal_is="cells")
+    return told | {f"cells_{name}": found.at(0, name).score for name in ("v_rand", "v_info")}
 
 
 def main() -> None:
@@ -85,7 +104,7 @@ def main() -> None:
 
     asked = {k: getattr(options, k) for k in ("data", "count", "size")} | shared
     for seed in options.seeds:
-        ways = ["suggested", *(f"random {n}" for n in range(options.draws))]
+        ways = ["suggested", "disagreement", *(f"random {n}" for n in range(options.draws))]
         todo = [
             w
             for w in ways
@@ -101,19 +120,7 @@ def main() -> None:
             if not any(r["asked"] == {**asked, "seed": seed, "way": "first"} for r in found):
                 keep({**asked, "seed": seed, "way": "first"}, first)
             for way in todo:
-                if way == "suggested":
-                    windows = list(
-                        suggest(
-                            pool,
-                            model=first,
-                            count=options.count,
-                            size=options.size,
-                            polarity="dark",
-                        ).windows
-                    )
-                else:
-                    drawn = 1000 * seed + int(way.split()[1])
-                    windows = random_windows(pool.shape, options.count, options.size, drawn)
+                windows = windows_by(way, pool, first, options.count, options.size, seed)
                 more = {k: v for k, v in shared.items() if k != "width"}
                 model = axolemma.train(
                     annotated(pairs, windows),
@@ -124,16 +131,17 @@ def main() -> None:
                 )
                 keep({**asked, "seed": seed, "way": way}, model)
     mine = [r for r in found if asked.items() <= r["asked"].items()]
-    for kind in ("first", "suggested", "random"):
+    for kind in ("first", "suggested", "disagreement", "random"):
         rows = [r for r in mine if r["asked"]["way"].startswith(kind)]
         names = ("v_rand", "v_info", "best_v_rand", "best_v_info", "pixel_error")
+        names += ("cells_v_rand", "cells_v_info")
         if not rows:
             continue
         told = "  ".join(
             f"{n} {np.mean([r[n] for r in rows]):.4f} ({np.std([r[n] for r in rows]):.4f})"
             for n in names
         )
-        print(f"{kind:>9}, {len(rows)} trainings: {told}")
+        print(f"{kind:>12}, {len(rows)} trainings: {told}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from axolemma import datasets
 from axolemma.metrics import Mistake, Sections, find_mistakes
 from axolemma.modelfile import Model, load_model
 from axolemma.predict import membrane_map
-from axolemma.uncertainty import disagreement, entropy
+from axolemma.uncertainty import entropy
 from measuring import keep, table
 
 MODEL = "neurites-seed"
@@ -38,6 +38,15 @@ def posed(model: Model, stack: np.ndarray) -> np.ndarray:
             found = np.rot90(found, -turns, (1, 2))
             maps.append(found[..., ::-1] if flip else found)
     return np.stack(maps)
+
+
+def disagreement(maps: np.ndarray) -> np.ndarray:
+    """Tell where maps (n, ...) contradict each other: the entropy of their mean less its mean.
+
+    A pixel that all call undecided, as on the bank of every membrane, is 0 (Houlsby et al. 2011,
+    arXiv:1112.5745, with poses in place of drawn networks).
+    """
+    return np.clip(entropy(maps.mean(axis=0)) - entropy(maps).mean(axis=0), 0, None)
 
 
 def measures(maps: np.ndarray, threshold: float) -> dict[str, np.ndarray]:

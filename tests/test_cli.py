@@ -188,7 +188,7 @@ def test_suggested_windows_are_learned_from(call, files, tmp_path):
     assert told["arguments"]["width"] == 4
     code, out, err = call("suggest", volume, "--model", "run", "--size", 32, "--slices", "2-3")
     assert code == 0, err
-    assert "disagreement" in out
+    assert "uncertainty" in out
     # What is scored is what is annotated: the truth itself is perfect there.
     partly = ("windows/a-labels.tif", "--ignore-value", 128)
     kept = sorted({window["section"] for window in windows})

@@ -2,21 +2,13 @@
 
 import numpy as np
 
-from axolemma.uncertainty import disagreement, entropy, uncertainty_halo, uncertainty_map
+from axolemma.uncertainty import entropy, uncertainty_halo, uncertainty_map
 
 
 def test_entropy_by_hand():
     found = entropy(np.array([0.0, 0.5, 1.0, 0.25], np.float32))
     quarter = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
     np.testing.assert_allclose(found, [0, np.log(2), 0, quarter], atol=1e-9)
-
-
-def test_disagreement_by_hand():
-    # Two maps: certain and opposite; both undecided; equal; 1/4 and 3/4.
-    maps = np.array([[[0.0, 0.5, 0.9, 0.25]], [[1.0, 0.5, 0.9, 0.75]]])
-    quarter = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
-    expected = [[np.log(2), 0, 0, np.log(2) - quarter]]
-    np.testing.assert_allclose(disagreement(maps), expected, atol=1e-6)
 
 
 def test_an_undecided_place_is_less_sure_than_the_bank_of_a_membrane():

@@ -1163,7 +1163,7 @@ def suggest(
     picture: Annotated[Path | None, typer.Option(help="PNG of the windows to make.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Suggest windows to annotate next: those where the model contradicts itself most.
+    """Suggest windows to annotate next: those of which the model is least sure.
 
     Annotate them in a copy of the stack that is one grey value elsewhere, and train on it with
     --ignore-value.
@@ -1212,7 +1212,7 @@ def suggest(
     if as_json:
         _print_json({"model": model, "windows": rows})
         return
-    table = Table("section", "rows", "columns", "disagreement", box=None)
+    table = Table("section", "rows", "columns", "uncertainty", box=None)
     for row in rows:
         ends = (f"{row[side]}-{row[side] + size - 1}" for side in ("y", "x"))
         table.add_row(str(row["section"]), *ends, f"{row['score']:.4f}")

@@ -52,7 +52,6 @@ __all__ = [
     "neighbours",
     "pixel_text",
     "place",
-    "posed_maps",
     "predict_part",
     "predict_section",
     "ready",
@@ -478,63 +477,6 @@ def glimpses(
         for z, box in (full[n] for n in chosen)
         for read, levels in [readers[z]]
     ]
-
-
-def posed_maps(
-    network: nn.Module,
-    stack: NDArray[Any],
-    *,
-    polarity: Polarity = "dark",
-    context: int = 0,
-    magnification: float = 1.0,
-    precision: Precision = "auto",
-    device: str = "auto",
-    tile: int = TILE,
-    advance: Callable[[int], None] = lambda _: None,
-) -> Iterator[NDArray[np.float32]]:
-    """Predict the membrane of every section in each of its eight poses, turned back.
-
-    Their mean is the map of `membrane_map` with ``average="dihedral"``, but for its rim.
-
-    Parameters
-    ----------
-    network, stack, polarity, context, magnification, precision, device, tile, advance
-        As in `membrane_map`.
-
-    Yields
-    ------
-    NDArray[np.float32]
-        The membrane maps (8, Y, X) in [0, 1] of one section after the other.
-
-    Raises
-    ------
-    InputError
-        If a section is constant or not finite.
-    """
-    where = choose_device(device)
-    how = choose_precision(precision, where)
-    network = ready(network, where, how)
-    poses, whole = POSES["dihedral"], Box.of(stack.shape[1:])
-    for z in range(len(stack)):
-        read, levels = _reader(stack, z, context, polarity)
-        sections = read(whole)
-        outside = _outside(sections, levels, whole)
-        section = _normalised(sections, levels, torch.device("cpu"), outside)
-        maps = np.empty((len(poses), *section.shape[1:]), np.float32)
-        for map_, pose in zip(maps, poses, strict=True):
-            found = predict_section(
-                network,
-                turned(section, *pose).numpy(),
-                magnification=magnification,
-                precision=how,
-                device=where,
-                tile=tile,
-            )
-            map_[...] = turned_back(torch.from_numpy(found), *pose)
-        if outside is not None:
-            maps[:, outside[context]] = 1
-        advance(section[0].numel())
-        yield maps
 
 
 def predict_section(

@@ -13,10 +13,10 @@ from axolemma.errors import InputError
 from axolemma.images import replacing
 from axolemma.modelfile import Model, load_model
 from axolemma.pictures import grey, membrane_over, side_by_side
-from axolemma.predict import Precision, choose_polarity, posed_maps
-from axolemma.segmentation import likely_size_of
+from axolemma.predict import Precision, choose_polarity, membrane_map
+from axolemma.segmentation import BLUR, likely_size_of
 from axolemma.settings import SegmentSettings, check
-from axolemma.uncertainty import disagreement
+from axolemma.uncertainty import uncertainty_map
 from axolemma.windows import Window, choose_windows
 
 __all__ = ["Suggestion", "suggest", "windows_picture", "write_windows"]
@@ -31,7 +31,7 @@ class Suggestion:
     windows
         The most instructive first.
     uncertainty
-        (Z, Y, X), float32 in [0, log 2]: where the model's poses disagree.
+        (Z, Y, X), float32 in [0, log 2], see `uncertainty.uncertainty_map`.
     """
 
     windows: tuple[Window, ...]
@@ -52,8 +52,9 @@ def suggest(
 ) -> Suggestion:
     """Suggest windows of a stack to annotate.
 
-    Every section is predicted in eight poses; a model that knows what it sees says the same in all
-    of them. Where it does not, see `uncertainty.disagreement`, an annotation tells it something.
+    Every section is predicted in eight poses. Where their mean is undecided, and membranes lie
+    dense, an annotation tells the model most: windows chosen by that teach it more than others do,
+    and than those in which poses contradict each other (docs/results/suggest.json).
 
     Parameters
     ----------
@@ -88,7 +89,7 @@ def suggest(
     loaded = model if isinstance(model, Model) else load_model(model)
     magnification = likely_size_of(stack, loaded, chosen) or 1.0
     uncertainty = np.empty(stack.shape, np.float32)
-    poses = posed_maps(
+    maps = membrane_map(
         loaded.network,
         stack,
         polarity=choose_polarity(
@@ -99,12 +100,13 @@ def suggest(
         ),
         context=loaded.info.context,
         magnification=magnification,
+        average="dihedral",
         precision=precision,
         device=device,
         advance=advance,
     )
-    for z, maps in enumerate(poses):
-        uncertainty[z] = disagreement(maps)
+    for z, map_ in enumerate(maps):
+        uncertainty[z] = uncertainty_map(map_, smoothing=BLUR / magnification)
     return Suggestion(choose_windows(uncertainty, count=count, size=size), uncertainty)
 
 

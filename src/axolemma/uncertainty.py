@@ -1,4 +1,4 @@
-"""How unsure membrane maps are: of a pixel, of a place, and between several maps of one section."""
+"""How unsure membrane maps are: of a pixel, and of a place."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["HIGHEST", "disagreement", "entropy", "uncertainty_halo", "uncertainty_map"]
+__all__ = ["HIGHEST", "entropy", "uncertainty_halo", "uncertainty_map"]
 
 #: The entropy of what is wholly undecided, log 2.
 HIGHEST = math.log(2)
@@ -53,32 +53,3 @@ def uncertainty_map(section: NDArray[Any], *, smoothing: float) -> NDArray[np.fl
 def uncertainty_halo(*, smoothing: float) -> int:
     """Return how many pixels around it say what `uncertainty_map` is at a pixel."""
     return int(_END * smoothing + 0.5)
-
-
-def disagreement(maps: NDArray[np.floating]) -> NDArray[np.float32]:
-    r"""Tell where several membrane maps of one section contradict each other.
-
-    .. math:: H\left(\frac{1}{n}\sum p_i\right) - \frac{1}{n}\sum H(p_i), \qquad
-        H(p) = -p \log p - (1 - p) \log (1 - p)
-
-    A pixel that all maps call undecided, as on the bank of every membrane, is 0: no annotation
-    would settle it. One that some call membrane and others interior is not.
-
-    Parameters
-    ----------
-    maps
-        (n, Y, X) in [0, 1].
-
-    Returns
-    -------
-    NDArray[np.float32]
-        (Y, X) in [0, log 2].
-
-    References
-    ----------
-    Houlsby et al. 2011, Bayesian active learning for classification and preference learning,
-    arXiv:1112.5745; with the poses of a section in place of drawn networks.
-    """
-    mean = np.asarray(np.mean(maps, axis=0, dtype=np.float64))
-    between = entropy(mean) - np.mean([entropy(each) for each in maps], axis=0)
-    return np.asarray(np.clip(between, 0, None), np.float32)

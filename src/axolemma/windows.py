@@ -1,9 +1,9 @@
-"""Which windows of a stack to annotate next: where a model does not agree with itself.
+"""Which windows of a stack to annotate next: where a model is undecided.
 
 ::
 
-    the maps of 8 poses      where they disagree      mean over windows      the best, apart
-    (8, Y, X) a section  →   (Z, Y, X)            →   (Z, rows, columns) →   section, y, x, size
+    membrane map       how undecided       mean over windows       the best, apart
+    (Z, Y, X)      →   (Z, Y, X)       →   (Z, rows, columns)  →   section, y, x, size
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Window:
     size
         Side in pixels.
     score
-        Mean disagreement in it, in [0, log 2].
+        Mean uncertainty in it, in [0, log 2].
     """
 
     section: int
