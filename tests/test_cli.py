@@ -257,8 +257,8 @@ def test_suggestions_that_cannot_be(call, files, tmp_path, arguments, match):
             "leave --ignore-value out",
         ),
         (
-            ("train", "--data", "phantom", "--loss", "bce", "--dice", "0.3", "-o", "a"),
-            "dice is for loss bce_dice, and bce does not weigh it",
+            ("train", "--data", "phantom", "--loss", "bce", "--dice", "0.5", "-o", "a"),
+            "axolemma: loss 'bce' has no option 'dice'",
         ),
         (
             ("report", "data", "--truth", "data/train-labels.tif", "--truth-is", "x"),

@@ -498,7 +498,10 @@ def test_other_settings_are_refused(pairs, tmp_path, invented, change, match):
         ({"models": "unet", "training": {"crop": 1}}, "setting 'crop'"),
         ({"models": "unet", "training": {"corp": 64}}, "did you mean 'crop'"),
         ({"models": "unet", "training": {"seed": 1}}, "'seed' is for the comparison to set"),
-        ({"models": "unet", "losses": "bce,focal", "training": {"dice": 1}}, "dice is for loss"),
+        (
+            {"models": "unet", "losses": "bce,focal", "training": {"dice": 1}},
+            "for the loss bce_dice",
+        ),
         ({"models": "unet", "training": {"context": 1}, "folds": 3}, "take folds 'seed' or 2"),
         ({"models": "unet", "modles": 1}, "did you mean 'models'"),
         ({"models": "unet", "devices": ["cpu", "cpux"]}, "unknown device 'cpux'"),

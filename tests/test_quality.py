@@ -398,15 +398,37 @@ def test_the_lesser_part_of_a_stack_is_inverted(tissue):
         (z, says(20)) for z in (21, 22)
     ]
     # Of two no one can say which.
-    assert inverted(np.stack([tissue[0], 255 - tissue[1]])) == [(11, says(10))]
+    two = np.stack([tissue[0], 255 - tissue[1]])
+    assert inverted(two) == [(11, says(10) + ", or it is that one")]
     # What lies behind other tissue is not held against what lies before it; over what shows
     # nothing it is.
     cut = np.concatenate(
         [tissue[:6], phantom_pairs((1, 256, 256), seed=3).images, 255 - tissue[6:]]
     )
     assert inverted(cut) == []
-    cut[6] = 100
+    cut[2] = 255 - cut[2]
+    alone = "; sections 10-15 alone can be compared"
+    assert inverted(cut) == [(12, says(11) + alone)]
+    cut[2], cut[6] = tissue[2], 100
     assert inverted(cut) == [(z, says(17)) for z in range(10, 16)]
+
+
+def test_what_is_dark_in_one_section_and_bright_in_the_next_inverts_nothing(isbi2012_folder):
+    stack = load_images("isbi2012").array[12:24].copy()
+    rows, columns = np.ogrid[:512, :512]
+    for radius in (20, 30, 40):
+        disc = (rows - 256) ** 2 + (columns - 256) ** 2 < radius**2
+        damaged = stack.copy()
+        damaged[5][disc], damaged[6][disc] = 30, 225
+        found = kinds(quality.check_stack(damaged))
+        assert "inverted" not in {kind for _, kind in found}
+
+
+def test_shifts_between_some_sections_alone(tissue):
+    chosen = [0, 2, 4, 6]
+    shifts = quality.section_shifts(lambda box: tissue[box.slices], tissue.shape, chosen)
+    reports = quality.judge(whole_of(tissue), shifts)
+    assert {kind for report in reports for kind in report.kinds} <= {"shifted"}
 
 
 def test_a_shift_beyond_what_linking_follows(tissue):

@@ -232,7 +232,7 @@ def draw_annotated(
     channels: int = 1,
     **ranges: float,
 ) -> Parameters:
-    """Draw the parameters of a crop that holds an annotated pixel.
+    """Draw the parameters of a crop aimed at an annotated pixel, which a turned one may miss.
 
     Parameters
     ----------

@@ -71,6 +71,8 @@ BLACK = (
     " networks over-draw the border by it, which fill mirror avoids",
 )
 
+_TRIES = 100  # for a crop that shows annotated pixels
+
 PER_WORKER = 64  # pairs that take as long as it takes to start a process
 
 
@@ -158,7 +160,8 @@ def augment_pairs(
     out
         The folder to make. It appears whole, at the end, or not at all.
     count
-        How many pairs. Every section is used equally often; what is left over goes to the first.
+        How many pairs. Every section of which anything is annotated is used equally often; what is
+        left over goes to the first.
     preset
         ``"keras"`` and ``"keras-report"`` augment as an earlier project did by its README and by
         its report; see `augment_keras`. ``"axolemma"`` and ``"robust"`` augment as `train` does,
@@ -218,7 +221,7 @@ def augment_pairs(
     if fill == "black":
         notes += BLACK
     if left_out := len(pairs) - len(annotated):
-        notes += (f"{left_out} sections were left out: nothing is annotated there",)
+        notes += (f"nothing is annotated in {left_out} of {len(pairs)} sections, left out",)
     tasks = _tasks(count, annotated)
     done: list[dict[str, Any]] = []
     with appearing(out, record="manifest.json", files=FILES, overwrite=overwrite) as folder:
@@ -324,8 +327,12 @@ def _pair(
         return *augment_keras.apply(image, truth, drawn, fill=job.fill), _plain(drawn)
     mean, deviation = image.mean(dtype=np.float64), image.std(dtype=np.float64)
     normal = np.asarray((image - mean) / deviation, np.float32)[None]
-    free = augment.draw_annotated(rng, truth, job.size, **settings)
-    crop, drawn_truth = augment.apply(normal, truth, free)
+    # What is aimed at may still lie outside, of a whole section that is turned for instance.
+    for _ in range(_TRIES):
+        free = augment.draw_annotated(rng, truth, job.size, **settings)
+        crop, drawn_truth = augment.apply(normal, truth, free)
+        if (drawn_truth != IGNORED).any():
+            break
     grey = np.clip(np.rint(crop[0] * deviation + mean), 0, 255).astype(np.uint8)
     return grey, drawn_truth, _plain(free)
 

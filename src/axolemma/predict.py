@@ -208,7 +208,7 @@ def _kind(network: nn.Module) -> torch.dtype | None:
 
 
 def magnified_shape(shape: tuple[int, ...], magnification: float) -> tuple[int, int]:
-    """Return the sides (Y, X) at which a network of that magnification sees a section."""
+    """Return the sides (Y, X) at which a network sees a section so magnified."""
     height, width = (max(1, round(side * magnification)) for side in shape[-2:])
     return height, width
 

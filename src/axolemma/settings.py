@@ -153,7 +153,8 @@ class TrainSettings(_Settings):
     validate_slices
         Sections among them that are held out to choose the weights; the last eighth
         where None. ``"none"`` learns from all of them and chooses by how well it does on those,
-        which flatters; for a last model of few sections, or of all. Written ``validate`` on the
+        which flatters, and takes no threshold below the usual .6; for a last model of few sections,
+        or of all. Written ``validate`` on the
         command line and in YAML.
     budget
         Minutes of wall-clock time, validation included, at most: see `training.enough_steps`.
@@ -220,12 +221,6 @@ class TrainSettings(_Settings):
     save_every: float = Field(default=20.0, ge=0)
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-
-    @model_validator(mode="after")
-    def _nothing_in_vain(self) -> Self:
-        if self.loss != "bce_dice" and self.dice != type(self).model_fields["dice"].default:
-            raise ValueError(f"dice is for loss bce_dice, and {self.loss} does not weigh it")
-        return self
 
 
 _EARLIER: dict[str, Any] = {
@@ -428,6 +423,8 @@ def check(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
         # A union's error also names the kind that did not fit.
         name = ".".join(str(part) for part in first["loc"] if part not in ("bool", "int", "float"))
         reason = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:  # about several settings, which the reason names
+            raise SettingsError(reason) from error
         if first["type"] == "missing":
             raise SettingsError(f"setting '{name}' is missing") from error
         raise SettingsError(f"setting '{name}': {reason}, got {first['input']!r}") from error

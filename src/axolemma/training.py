@@ -306,7 +306,8 @@ def _fit(
     choosing = sorted({*judged, *spread(train_set, MOST_CHOOSING - len(judged))})
     deciding = held_out or choosing
     # The weight of the Dice part is an option of the one loss that has one.
-    options = {"dice": settings.dice} if settings.loss == "bce_dice" else {}
+    weighs = settings.loss == "bce_dice" or "dice" in settings.model_fields_set
+    options = {"dice": settings.dice} if weighs else {}
     loss_of = losses.build(settings.loss, **options)
     settings, start, arguments, network = begin(settings)
     context = settings.context

@@ -216,11 +216,12 @@ def _check(
             raise SettingsError(
                 f"training: '{key}' is for the comparison to set; see its own settings"
             )
-    # What one of the losses weighs is not in vain.
-    loss = "bce_dice" if "bce_dice" in settings.losses else settings.losses[0]
+    if "dice" in settings.training and "bce_dice" not in settings.losses:
+        raise SettingsError("training: 'dice' is for the loss bce_dice, which is not among them")
     for preset in settings.presets:
-        method = {"preset": preset, "loss": loss}
-        shared = check(TrainSettings, {"data": settings.data, **method, **settings.training})
+        shared = check(
+            TrainSettings, {"data": settings.data, "preset": preset, **settings.training}
+        )
     if shared.context and len(blocks) > 2:
         raise SettingsError(
             "training: with neighbouring sections (context) a fold in the middle would make "

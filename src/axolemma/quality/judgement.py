@@ -411,7 +411,9 @@ def _twins(
     first: int,
 ) -> Iterator[tuple[int, Finding]]:
     """Yield the sections that are the one before them, or that one imaged again."""
-    unlike = {z: 1 - shift.likeness for z, shift in steps.items() if shift.clear}
+    # An inverted section says nothing of how alike others are.
+    alike = {z: shift for z, shift in steps.items() if shift.clear and shift.likeness > 0}
+    unlike = {z: 1 - shift.likeness for z, shift in alike.items()}
     usual = float(np.median(list(unlike.values()))) if unlike else 1.0
     names = ("total", "squares", "lowest", "highest", "steps", "cells")
     for one, other in zip(seen[:-1].tolist(), seen[1:].tolist(), strict=True):
@@ -431,16 +433,20 @@ def _inverted(
     runs: list[dict[int, bool]] = []
     for z in seen.tolist():
         shift = steps.get(z)
-        if shift is None or not shift.clear:
+        if shift is None or not shift.clear or shift.section not in runs[-1]:
             runs.append({z: False})
         else:
             runs[-1][z] = runs[-1][shift.section] != (shift.likeness < 0)
     for run in runs:
-        odd = 2 * sum(run.values()) <= len(run)
+        flipped = 2 * sum(run.values())
+        odd = flipped <= len(run)
+        doubt = ", or it is that one" if flipped == len(run) else ""
+        if len(run) < len(seen):
+            doubt += f"; sections {first + min(run)}-{first + max(run)} alone can be compared"
         for z in (z for z, other in run.items() if other == odd):
             against = min((k for k in run if run[k] != odd), key=lambda k: abs(k - z))
             says = f"what is bright in section {first + against} is dark, and the other way round"
-            yield z, _finding("inverted", says)
+            yield z, _finding("inverted", says + doubt)
 
 
 def _shifted(
