@@ -330,6 +330,21 @@ def test_how_many_sections_it_takes_comes_from_the_bench():
         assert cell.strip() == f"{means[0]:.4f} / {means[1]:.4f}{spread}"
 
 
+def test_what_suggestions_are_worth_comes_from_the_bench():
+    found = json.loads((ROOT / "docs" / "results" / "suggest.json").read_text())
+    table = (ROOT / "docs" / "training.md").read_text().split("<!-- suggest -->")[1]
+    lines = table.strip().splitlines()[2:]
+    ways = ("first", "suggested", "disagreement", "random")
+    for line, way in zip(lines, ways, strict=True):
+        rows = [row for row in found if row["asked"]["way"].startswith(way)]
+        assert f"| {len(rows)} |" in line
+        for name in ("best_v_rand", "best_v_info", "pixel_error", "v_rand"):
+            values = [row[name] for row in rows]
+            assert f"| {np.mean(values):.4f} ({np.std(values):.4f}) |" in line
+        cells = [np.mean([row[f"cells_{name}"] for row in rows]) for name in ("v_rand", "v_info")]
+        assert f"| {cells[0]:.4f} / {cells[1]:.4f} |" in line
+
+
 def said(page: str) -> str:
     """Return a page in one line."""
     return " ".join((ROOT / "docs" / page).read_text(encoding="utf-8").split())
