@@ -16,15 +16,24 @@ def axolemma_json(*arguments: object) -> dict:
 
 
 def scored(
-    model: object, data: str, slices: str, folder: Path, averages: Sequence[str] = tuple(POSES)
+    model: object,
+    data: str,
+    slices: str,
+    folder: Path,
+    averages: Sequence[str] = tuple(POSES),
+    *,
+    whole: bool = False,
 ) -> dict[str, dict]:
-    """Segment sections in ways of averaging, score them, and keep what is reported."""
+    """Segment sections in ways of averaging, score them, and keep what is reported.
+
+    Where the `whole` stack is segmented those beside the scored ones have a say in their cells.
+    """
     result = {}
     for average in averages:
-        out = folder / f"{data}-{average}"
+        out = folder / f"{data}-{average}{'-whole' * whole}"
+        part = () if whole else ("--slices", slices)
         record = axolemma_json(
-            *("segment", data, "--slices", slices, "--model", model),
-            *("--average", average, "-o", out),
+            *("segment", data, *part, "--model", model, "--average", average, "-o", out)
         )
         scores = axolemma_json("evaluate", out, data, "--slices", slices)
         held_out = scores["held_out"]
