@@ -429,6 +429,11 @@ def test_shifts_between_some_sections_alone(tissue):
     shifts = quality.section_shifts(lambda box: tissue[box.slices], tissue.shape, chosen)
     reports = quality.judge(whole_of(tissue), shifts)
     assert {kind for report in reports for kind in report.kinds} <= {"shifted"}
+    # From a section that shows nothing, too, which `usable` leaves out.
+    stack = tissue.copy()
+    stack[0] = 7
+    reports = quality.judge(whole_of(stack), shifts)
+    assert {kind for report in reports[1:] for kind in report.kinds} <= {"shifted"}
 
 
 def test_a_shift_beyond_what_linking_follows(tissue):

@@ -432,11 +432,11 @@ def _inverted(
     # Where two sections have too little in common to tell, what follows is told for itself.
     runs: list[dict[int, bool]] = []
     for z in seen.tolist():
-        shift = steps.get(z)
-        if shift is None or not shift.clear or shift.section not in runs[-1]:
+        shift, run = steps.get(z), runs[-1] if runs else {}
+        if shift is None or not shift.clear or shift.section not in run:
             runs.append({z: False})
         else:
-            runs[-1][z] = runs[-1][shift.section] != (shift.likeness < 0)
+            run[z] = run[shift.section] != (shift.likeness < 0)
     for run in runs:
         flipped = 2 * sum(run.values())
         odd = flipped <= len(run)
