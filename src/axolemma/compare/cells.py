@@ -146,6 +146,6 @@ def task_for(
     arguments = {"arguments": {**(settings.training.get("arguments") or {}), **own}}
     chosen = {**settings.training, **arguments, **method, **length, "data": name, "device": device}
     if cell.loss != "bce_dice":
-        chosen.pop("dice", None)
+        chosen.pop("dice", None)  # an option of that one alone; a training would refuse it
     test = data.slices(range(cell.first, cell.last + 1))
     return Task(cell, folder, learn, tuple(numbers), test, chosen, settings.average, jobs)
